@@ -1,0 +1,174 @@
+"""The order of the chapters: what each reads, what it leaves, and the book in the end.
+
+    snakemake --cores 2 --config profile=demo
+    snakemake --cores 2 --config 'parameters={"07_period_change": {"baseline_period": ["1985", "2014"]}}'
+
+What has not changed does not run again. Stores that resume (prepared fields, checkpoints, products)
+are not declared, because Snakemake deletes declared files before it runs a rule; a small manifest
+with their checksums stands for them, written last.
+"""
+
+import ast
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jupytext
+
+from smcore.config import Study
+
+
+workdir: workflow.basedir
+
+
+ROOT = Path(workflow.basedir)
+PROFILE = str(config.get("profile", "demo"))
+study = Study.load(PROFILE)
+
+
+def local(path):
+    """The path as seen from the project, so that a moved project knows its files again."""
+    return Path(os.path.relpath(path, ROOT))
+
+
+PREPARED, MODEL = local(study.prepared), local(study.model)
+PRODUCTS = local(study.product("historical").parent)
+RESULTS, CHAPTERS = local(study.results), local(study.chapters)
+HTML = local(study.directory / "_build" / "html")
+
+# What a chapter leaves for others, and the chapters whose files it reads.
+LEAVES = {
+    "01_data_preparation": PREPARED / "manifest.json",
+    "02_ynet_training": MODEL / "model.json",
+    "03_fused_product": PRODUCTS / "manifest.json",
+    "04_validation": RESULTS / "04_validation.json",
+    "05_future_trends": RESULTS / "05_future_trends.json",
+    "06_seasonal_trends": RESULTS / "06_seasonal_trends.json",
+    "07_period_change": RESULTS / "07_period_change.json",
+    "08_ledger": RESULTS / "08_ledger.csv",
+}
+READS = {
+    "01_data_preparation": [],
+    "02_ynet_training": ["01_data_preparation"],
+    "03_fused_product": ["01_data_preparation", "02_ynet_training"],
+    "04_validation": ["01_data_preparation", "03_fused_product"],
+    "05_future_trends": ["01_data_preparation", "03_fused_product"],
+    "06_seasonal_trends": ["01_data_preparation", "03_fused_product"],
+    "07_period_change": ["01_data_preparation", "03_fused_product"],
+    "08_ledger": ["04_validation", "05_future_trends", "06_seasonal_trends", "07_period_change"],
+}
+USES_ALL_CORES = {"01_data_preparation", "02_ynet_training", "03_fused_product"}
+FIGURES = {"03_fused_product": RESULTS / "key_figure.png"}
+
+parameters = config.get("parameters", {})
+for key in [*config.keys() - {"profile", "parameters"}, *parameters.keys() - LEAVES.keys()]:
+    raise ValueError(f"config: {key!r} is neither `profile`, `parameters` nor a chapter")
+
+
+def imported(code):
+    """Files of smcore that a piece of code imports."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            origin = ".".join(filter(None, ["smcore" if node.level else None, node.module]))
+            names = [f"{origin}.{alias.name}" for alias in node.names] + [origin]
+        else:
+            continue
+        for name in names:
+            package, _, rest = name.partition(".")
+            path = Path("smcore", f"{rest.split('.')[0]}.py")
+            if package == "smcore" and (ROOT / path).is_file():
+                yield path
+
+
+def sources(chapter):
+    """The chapter, the modules it imports, directly or not, and the data files they name."""
+    page = Path("notebooks", f"{chapter}.md")
+    cells = jupytext.read(ROOT / page, fmt="md:myst").cells
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    found = {page: code}
+    waiting = set(imported(code))
+    while waiting:
+        path = waiting.pop()
+        found[path] = (ROOT / path).read_text()
+        waiting |= set(imported(found[path])) - found.keys()
+    text = "\n".join(found.values())
+    shipped = [path for path in (ROOT / "data").iterdir() if path.is_file() and path.name in text]
+    return sorted(map(str, [*found, *(path.relative_to(ROOT) for path in shipped)]))
+
+
+def command(chapter):
+    """Arguments of notebooks/run.py."""
+    values = parameters.get(chapter, {})
+    given = [part for name in sorted(values) for part in ("-p", name, json.dumps(values[name]))]
+    return shlex.join([chapter, "--profile", PROFILE, *given])
+
+
+def copy_results():
+    """Replace book/results by this study's pages and figures; what is the same is not touched."""
+    folder = Path("book", "results")
+    folder.mkdir(exist_ok=True)
+    pages = [CHAPTERS / f"{chapter}.ipynb" for chapter in LEAVES]
+    new = {path.name: path for path in [*pages, *RESULTS.glob("*.png")]}
+    for old in folder.iterdir():
+        if old.name not in new:
+            old.unlink()
+    for name, path in new.items():
+        if not (folder / name).exists() or (folder / name).read_bytes() != path.read_bytes():
+            shutil.copyfile(path, folder / name)
+
+
+def quietly(*arguments):
+    """Run a command; show what it says only if it fails."""
+    done = subprocess.run(
+        list(map(str, arguments)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if done.returncode:
+        sys.exit(f"{done.stdout}\n{shlex.join(map(str, arguments))} failed: see above")
+
+
+rule book:
+    input:
+        [CHAPTERS / f"{chapter}.ipynb" for chapter in LEAVES],
+        FIGURES.values(),
+        ["_config.yml", "_toc.yml"],
+        [
+            str(path.relative_to(ROOT))
+            for path in sorted(Path(ROOT, "book").rglob("*"))
+            if path.is_file() and not {"results", "__pycache__"} & set(path.parts)
+        ],
+    output:
+        HTML / "index.html",
+    run:
+        copy_results()
+        build = ["build", ".", "-W", "-n", "--keep-going", "--path-output", study.directory]
+        quietly(Path(sys.executable).with_name("jupyter-book"), *build)
+        quietly(sys.executable, "book/check.py", HTML)
+
+
+for chapter in LEAVES:
+
+    rule:
+        name:
+            chapter
+        input:
+            sources(chapter),
+            [LEAVES[other] for other in READS[chapter]],
+        output:
+            CHAPTERS / f"{chapter}.ipynb",
+            LEAVES[chapter],
+            [FIGURES[chapter]] if chapter in FIGURES else [],
+        params:
+            study=study.hash,
+            command=command(chapter),
+        threads: (workflow.cores or 2) if chapter in USES_ALL_CORES else 1
+        shell:
+            "DASK_NUM_WORKERS={threads} {sys.executable:q} notebooks/run.py {params.command}"

@@ -1,0 +1,376 @@
+"""The study: what a profile says, checked before anything runs."""
+
+import difflib
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pandas as pd
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+ROOT = Path(__file__).resolve().parents[1]
+PROFILES = ROOT / "notebooks" / "profiles"
+SCENARIOS = ("ssp126", "ssp245", "ssp370", "ssp585")
+
+
+def _period(value):
+    first, last = value
+    if not all(len(year) == 4 and year.isdigit() for year in value):
+        raise ValueError('expected two years such as ["1981", "2010"], both included')
+    if first > last:
+        raise ValueError("the period is empty: write the earlier year first")
+    return value
+
+
+Period = Annotated[tuple[str, str], AfterValidator(_period)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Domain(_Strict):
+    """A box in degrees (north, east), tiled by coarse cells of `resolution` degrees."""
+
+    south: float = 18.0
+    north: float = 54.0
+    west: float = 71.0
+    east: float = 137.0
+    resolution: float = Field(default=2.0, gt=0)
+
+
+class Region(_Strict):
+    """A box in degrees; a cell belongs to it when its centre does."""
+
+    south: float
+    north: float
+    west: float
+    east: float
+
+
+class Periods(_Strict):
+    """Periods as pairs of years, both included."""
+
+    historical: Period
+    future: Period
+    train: Period
+    validation: Period
+    test: Period
+    baseline: Period
+    change: tuple[Period, ...]
+
+
+class StudyArea(_Strict):
+    """The polygons to which shares of area refer, beside all land in the box."""
+
+    name: str
+    countries: tuple[str, ...]  # ISO 3166-1 numeric codes in data/countries.geojson
+
+
+class Network(_Strict):
+    """A network preset: the network, what it sees, and how it is trained."""
+
+    name: str
+    features: int = Field(default=64, gt=0)
+    depth: int = Field(default=15, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    regridding: Literal["bilinear", "conservative"]
+    standardisation: Literal["none", "source"]
+    initialisation: Literal["default", "he"]
+    clip_features: bool  # the ReLU after the trunk's last addition, as published
+    optimiser: Literal["adam", "adamw"]
+    learning_rate: float = Field(gt=0)
+    schedule: Literal["constant", "cosine"]
+    weight_decay: float = Field(default=0.0, ge=0)
+    batch_size: int = Field(gt=0)
+    epochs: int = Field(gt=0)
+    patience: int | None = Field(default=None, gt=0)  # epochs without a better validation loss
+    seed: int = 0
+
+
+NETWORKS = {
+    # The text of the paper; optimiser, loss and standardisation are reconstructed.
+    "paper": Network(
+        name="paper",
+        dropout=0.1,
+        regridding="bilinear",
+        standardisation="none",
+        initialisation="default",
+        clip_features=True,
+        optimiser="adam",
+        learning_rate=1e-4,
+        schedule="constant",
+        batch_size=1,
+        epochs=100,
+    ),
+    # The same network with the choices that we defend.
+    "sound": Network(
+        name="sound",
+        dropout=0.1,
+        regridding="conservative",
+        standardisation="source",
+        initialisation="he",
+        clip_features=False,
+        optimiser="adamw",
+        learning_rate=1e-3,
+        schedule="cosine",
+        weight_decay=1e-2,
+        batch_size=8,
+        epochs=40,
+        patience=8,
+    ),
+}
+
+
+class DemoWorld(_Strict):
+    """Switches of the synthetic archive."""
+
+    reference_resolution: float = Field(default=0.1, gt=0)  # degrees
+    # 0: every source has its own weather; 1: all share the weather of the reference
+    shared_weather: float = Field(default=0.0, ge=0, le=1)
+    # growth of each source's bias, in units of that bias per century
+    bias_drift: float = 0.0
+
+
+class Study(_Strict):
+    """One study: sources, experiments, periods, domain, grids, directories, network.
+
+    Load it with `Study.load`; its fields are the keys of ``notebooks/profiles/<name>.yml``.
+    """
+
+    name: str
+    title: str
+    network: Network
+    model_table: Path
+    sources: tuple[str, ...]
+    experiments: tuple[Literal[SCENARIOS], ...] = Field(default=SCENARIOS, min_length=1)
+    periods: Periods
+    domain: Domain = Domain()
+    scale_factor: int = Field(default=8, gt=1)  # fine cells per coarse cell, along each axis
+    registration: Literal["nested", "paper"] = "nested"
+    depth: Literal["0-7cm", "0-10cm"] = "0-7cm"
+    study_area: StudyArea
+    regions: dict[str, Region]
+    sites: dict[str, tuple[float, float]]  # longitude, latitude
+    directory: Path
+    cmip6_directory: Path
+    era5land_directory: Path
+    demo: DemoWorld | None = None
+
+    @classmethod
+    def load(cls, profile, **overrides):
+        """The study that a profile describes.
+
+        Parameters
+        ----------
+        profile : str or Path
+            Name of a profile in ``notebooks/profiles``, or the path of a YAML file.
+        **overrides
+            Keys of the profile with other values. Mappings are merged into the profile's;
+            ``None``, also inside a mapping, means "as the profile says".
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such profile; the message lists those that exist.
+        ValueError
+            If anything in it is wrong. The message lists every problem with its key, its
+            value, what was expected and the remedy.
+        """
+        path = Path(profile)
+        if path.suffix not in (".yml", ".yaml"):
+            path = PROFILES / f"{profile}.yml"
+        if not path.is_file():
+            known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yml")))
+            raise FileNotFoundError(
+                f"there is no profile {str(profile)!r}: name one of {known}, or a .yml file"
+            )
+        raw = yaml.safe_load(path.read_text())
+        if not isinstance(raw, dict):
+            raise ValueError(f"profile {path}: expected `key: value` lines, got {raw!r}")
+        raw = _merge(raw, overrides) | {"name": path.stem}
+        problems = _resolve(raw) + _conflicts(raw)
+        try:
+            study = cls(**raw)
+        except ValidationError as error:
+            problems += [_describe(cls, problem) for problem in error.errors()]
+        if problems:
+            lines = "\n".join(f"  - {problem}" for problem in dict.fromkeys(problems))
+            raise ValueError(f"profile {path} has {len(lines.splitlines())} problem(s):\n{lines}")
+        return study
+
+    @property
+    def synthetic(self):
+        """Whether the archive is the demo world."""
+        return self.demo is not None
+
+    @property
+    def models(self):
+        """The study's rows of the model table, a DataFrame indexed by ``source_id``."""
+        return _model_table(self.model_table).loc[list(self.sources)]
+
+    def variant_label(self, source_id, experiment_id):
+        """The member of a source that the model table names for an experiment."""
+        column = "member_hist" if experiment_id == "historical" else "member_ssp"
+        return self.models.loc[source_id, column]
+
+    def period(self, experiment_id):
+        """First and last year of an experiment in this study."""
+        return self.periods.historical if experiment_id == "historical" else self.periods.future
+
+    @property
+    def prepared(self):
+        """Directory of the prepared store: one for each way of regridding."""
+        return self.directory / "prepared" / f"{self.network.regridding}-{self.registration}"
+
+    @property
+    def model(self):
+        """Directory of the trained network and its checkpoints: one for each configuration."""
+        data = ("sources", "domain", "scale_factor", "registration", "depth", "demo", "network")
+        periods = {key: getattr(self.periods, key) for key in ("train", "validation")}
+        key = _digest([self.model_dump(mode="json", include=set(data)), periods])
+        return self.directory / "model" / f"{self.network.name}-{key}"
+
+    def product(self, experiment_id):
+        """Path of the product of one experiment."""
+        first, last = self.period(experiment_id)
+        name = f"smcore_theta_{self.name}_{self.network.name}_{experiment_id}_{first}01-{last}12.nc"
+        return self.directory / "products" / name
+
+    @property
+    def results(self):
+        """Directory of tables and numbers that the chapters leave."""
+        return self.directory / "results"
+
+    @property
+    def chapters(self):
+        """Directory of the executed chapters."""
+        return self.directory / "chapters"
+
+    def fingerprint(self, *keys):
+        """Twelve hexadecimal digits that change when one of the named keys changes."""
+        return _digest(self.model_dump(mode="json", include=set(keys)))
+
+    @property
+    def hash(self):
+        """Fingerprint of everything except titles and places."""
+        places = {"title", "directory", "cmip6_directory", "era5land_directory", "model_table"}
+        return self.fingerprint(*(set(type(self).model_fields) - places))
+
+
+def _digest(values):
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _merge(mapping, overrides):
+    merged = dict(mapping)
+    for key, value in overrides.items():
+        if isinstance(value, dict):
+            merged[key] = _merge(mapping.get(key) or {}, value)
+        elif value is not None:
+            merged[key] = value
+    return merged
+
+
+def _model_table(path):
+    return pd.read_csv(path, keep_default_na=False).set_index("source_id")
+
+
+def _resolve(raw):
+    """Fill in what follows from other keys; return the problems met."""
+    problems = []
+
+    preset, changes = raw.get("network"), raw.pop("training", None) or {}
+    if preset in NETWORKS:
+        raw["network"] = NETWORKS[preset].model_dump() | changes
+    else:
+        problems.append(f"network: {preset!r}: expected one of {', '.join(NETWORKS)}")
+        raw["network"] = NETWORKS["paper"]
+
+    directory = ROOT / (raw.get("directory") or f"data/{raw['name']}")
+    raw["directory"] = directory
+    raw["cmip6_directory"] = ROOT / (raw.get("cmip6_directory") or directory / "archive/CMIP6")
+    raw["era5land_directory"] = ROOT / (
+        raw.get("era5land_directory") or directory / "archive/ERA5-Land"
+    )
+
+    table = ROOT / str(raw.get("model_table"))
+    raw["model_table"] = table
+    if not table.is_file():
+        problems.append(f"model_table: {str(table)!r}: there is no such file; name a CSV table")
+        raw.setdefault("sources", ())
+        return problems
+    models = _model_table(table)
+    if raw.get("sources") is None:
+        raw["sources"] = tuple(models.index[models["default25"] == "yes"])
+    for source_id in set(raw["sources"]) - set(models.index):
+        near = difflib.get_close_matches(str(source_id), models.index, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"add it to {table.name}"
+        problems.append(f"sources: {source_id!r}: not in the model table; {hint}")
+    return problems
+
+
+def _conflicts(raw):
+    """Problems between keys, found even where other keys are wrong."""
+    problems = []
+    periods = raw.get("periods") or {}
+
+    def years(key):
+        try:
+            first, last = (int(year) for year in periods[key])
+        except (KeyError, TypeError, ValueError):
+            return None  # reported by the field's own check
+        return (first, last) if first <= last else None
+
+    splits = [(key, years(key)) for key in ("train", "validation", "test")]
+    splits = [(key, period) for key, period in splits if period]
+    for i, (one, a) in enumerate(splits):
+        for other, b in splits[i + 1 :]:
+            if a[0] <= b[1] and b[0] <= a[1]:
+                problems.append(
+                    f"periods.{one}, periods.{other}: {list(a)}, {list(b)}: they overlap, so the "
+                    "network would be judged on months it has seen; move one of them"
+                )
+    historical = years("historical")
+    for key, period in [*splits, ("baseline", years("baseline"))]:
+        inside = historical and period and historical[0] <= period[0] <= period[1] <= historical[1]
+        if historical and period and not inside:
+            problems.append(
+                f"periods.{key}: {list(period)}: expected years within periods.historical "
+                f"{list(historical)}; widen that period or move this one"
+            )
+
+    try:
+        domain = Domain(**(raw.get("domain") or {}))
+    except (ValidationError, TypeError):
+        return problems
+    for axis, low, high in [
+        ("latitude", domain.south, domain.north),
+        ("longitude", domain.west, domain.east),
+    ]:
+        cells = (high - low) / domain.resolution
+        if cells < 2 or abs(cells - round(cells)) > 1e-6:
+            problems.append(
+                f"domain: {axis} {low} to {high}: {high - low} degrees are not two or more whole "
+                f"coarse cells of {domain.resolution} degrees; move an edge"
+            )
+    return problems
+
+
+def _describe(model, problem):
+    """One line for a pydantic problem: key, value, expectation, remedy."""
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        for part in problem["loc"][:-1]:
+            field = model.model_fields.get(part)
+            model = getattr(field, "annotation", None)
+        known = list(getattr(model, "model_fields", {}))
+        near = difflib.get_close_matches(problem["loc"][-1], known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(known)}"
+        return f"{where}: unknown key; {hint}"
+    if problem["type"] == "missing":
+        return f"{where}: this key is missing; add it"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{where}: {problem['input']!r}: {message[0].lower() + message[1:]}"

@@ -1,0 +1,116 @@
+"""The domain, its nested grids, and the area of their cells."""
+
+import numpy as np
+import xarray as xr
+
+from smcore.config import Domain
+
+EARTH_RADIUS = 6_371_229.0  # m, as in ERA5-Land
+
+__all__ = ["Domain", "box_mask", "cell_area", "coarse_grid", "fine_grid"]
+
+
+def coarse_grid(domain=None, *, registration="nested"):
+    """The grid of the predictors.
+
+    Parameters
+    ----------
+    domain : Domain, optional
+        By default 18-54 N, 71-137 E with cells of 2 degrees.
+    registration : {"nested", "paper"}, default: "nested"
+        ``nested``: the cells tile the domain, centres 19..53 N and 72..136 E. ``paper``: the
+        first centres lie on the southern and western edge (18..52 N, 71..135 E), as inferred
+        from the paper's text.
+
+    Returns
+    -------
+    xr.Dataset
+        ``lat`` and ``lon`` in degrees, ascending, with ``lat_bnds`` and ``lon_bnds``.
+
+    Raises
+    ------
+    ValueError
+        If the registration is unknown.
+    """
+    domain = domain or Domain()
+    return _grid(domain, domain.resolution, domain.resolution, registration)
+
+
+def fine_grid(domain=None, *, scale_factor=8, registration="nested"):
+    """The grid of the product: `scale_factor` cells per coarse cell along each axis.
+
+    Parameters, result and errors as in `coarse_grid`. With ``nested``, the fine cells tile
+    the coarse ones exactly, which is where bilinear upsampling in the network
+    (``align_corners=False``) puts its values. With ``paper``, both grids begin with a centre
+    on the edge of the domain (18..53.75 N), so that input and target are out of register by
+    (`scale_factor` - 1) / 2 fine cells: 0.875 degrees.
+    """
+    domain = domain or Domain()
+    return _grid(domain, domain.resolution / scale_factor, domain.resolution, registration)
+
+
+def _grid(domain, step, coarse_step, registration):
+    if registration not in ("nested", "paper"):
+        raise ValueError(f"`registration` must be 'nested' or 'paper', got {registration!r}")
+    offset = 0.5 if registration == "nested" else 0.0
+
+    def centres(low, high):
+        cells = round((high - low) / coarse_step) * round(coarse_step / step)
+        return low + step * (np.arange(cells) + offset)
+
+    axes = {
+        "lat": (centres(domain.south, domain.north), "latitude", "degrees_north", "Y"),
+        "lon": (centres(domain.west, domain.east), "longitude", "degrees_east", "X"),
+    }
+    grid = xr.Dataset()
+    for name, (values, standard_name, units, axis) in axes.items():
+        attributes = {"standard_name": standard_name, "units": units, "axis": axis}
+        grid[name] = (name, values, attributes | {"bounds": f"{name}_bnds"})
+        edges = np.stack([values - step / 2, values + step / 2], axis=-1)
+        grid[f"{name}_bnds"] = ((name, "bnds"), edges)
+    return grid.set_coords(["lat_bnds", "lon_bnds"])
+
+
+def cell_area(lat, lon):
+    """Area of the cells of a regular grid on the sphere.
+
+    Parameters
+    ----------
+    lat, lon : xr.DataArray
+        Evenly spaced cell centres in degrees.
+
+    Returns
+    -------
+    xr.DataArray
+        Area in m2, dimensions lat and lon:
+        ``R^2 dlon (sin(lat + dlat/2) - sin(lat - dlat/2))``.
+    """
+    dlat, dlon = (abs(float(axis[1] - axis[0])) for axis in (lat, lon))
+    north = np.sin(np.deg2rad(np.minimum(lat + dlat / 2, 90)))
+    south = np.sin(np.deg2rad(np.maximum(lat - dlat / 2, -90)))
+    area = EARTH_RADIUS**2 * np.deg2rad(dlon) * (north - south) * xr.ones_like(lon)
+    area.attrs = {"standard_name": "cell_area", "units": "m2"}
+    return area.rename("cell_area")
+
+
+def box_mask(grid, region):
+    """Cells whose centre lies in a box.
+
+    Parameters
+    ----------
+    grid : xr.Dataset or xr.DataArray
+        Anything with coordinates ``lat`` and ``lon`` in degrees.
+    region : Region
+        ``south``, ``north``, ``west`` and ``east`` in degrees; southern and western edge
+        belong to the box.
+
+    Returns
+    -------
+    xr.DataArray
+        Boolean, dimensions lat and lon.
+    """
+    lat, lon = grid["lat"], grid["lon"]
+    mask = ((lat >= region.south) & (lat < region.north)) & (
+        (lon >= region.west) & (lon < region.east)
+    )
+    return mask.rename("region")

@@ -1,0 +1,680 @@
+"""Figures that several chapters share.
+
+Every function takes labelled arrays, returns a matplotlib figure and saves nothing. The figure is
+closed for pyplot, so that a notebook shows it once: as the value of the cell that made it. Widths
+are those of a journal, 8.5 cm for one column and 17.8 cm for two.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+from pathlib import Path
+from string import ascii_lowercase
+
+import cartopy.crs as ccrs
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+import shapely
+import xarray as xr
+from cartopy.feature import ShapelyFeature
+from cartopy.mpl.ticker import LatitudeFormatter, LongitudeFormatter
+from matplotlib.colors import BoundaryNorm
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+LAND = Path(__file__).parents[1] / "data" / "land.geojson"
+ONE_COLUMN, TWO_COLUMNS = 8.5 / 2.54, 17.8 / 2.54  # inches
+STYLE = {
+    **{"font.size": 7.5, "axes.titlesize": 7.5, "axes.labelsize": 7.5, "legend.fontsize": 7},
+    **{f"{axis}tick.labelsize": 6.5 for axis in "xy"},
+    **{f"{axis}tick.major.width": 0.5 for axis in "xy"},
+    **{f"{axis}tick.major.size": 2.5 for axis in "xy"},
+    **{"axes.linewidth": 0.5, "lines.linewidth": 1.0, "hatch.linewidth": 0.4},
+    "legend.frameon": False,
+}
+MISSING, OUTLINE = "0.87", "#7b3294"  # ocean and missing cells; the study area
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """How a quantity is drawn: the same levels and colours in every figure."""
+
+    label: str
+    units: str  # CF
+    levels: tuple[float, ...]
+    cmap: str = "BrBG"  # brown is drier, green is wetter
+    extend: str = "both"
+
+    @property
+    def title(self):
+        return f"{self.label} ({_written(self.units)})"
+
+    @property
+    def norm(self):
+        return BoundaryNorm(self.levels, plt.get_cmap(self.cmap).N, extend=self.extend)
+
+
+def _centred(*positive):
+    # zero is a level, so that the colour tells the sign
+    return (*(-level for level in reversed(positive)), 0, *positive)
+
+
+_WATER = (0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5)
+_ERROR = ("m3 m-3", (0, 0.02, 0.04, 0.06, 0.08, 0.1, 0.12), "YlOrRd", "max")
+_CORRELATION = (-0.2, 0, 0.2, 0.4, 0.6, 0.8, 0.9, 1)
+QUANTITIES = {
+    "theta": Quantity("volumetric water content", "m3 m-3", _WATER, "YlGnBu", "max"),
+    "mae": Quantity("mean absolute error", *_ERROR),
+    "rmsd": Quantity("root mean square difference", *_ERROR),
+    "ubrmsd": Quantity("unbiased root mean square difference", *_ERROR),
+    "bias": Quantity("bias", "m3 m-3", _centred(0.02, 0.04, 0.08, 0.12)),
+    "difference": Quantity("difference", "m3 m-3", _centred(0.02, 0.04, 0.08, 0.12)),
+    "correlation": Quantity("correlation", "1", _CORRELATION, "cividis", "min"),
+    "skill_score": Quantity("skill score", "1", _centred(0.05, 0.1, 0.2, 0.4, 0.8), "PuOr"),
+    "ssmi_slope": Quantity("SSMI slope", "decade-1", _centred(0.05, 0.1, 0.2, 0.3, 0.4)),
+    "theta_slope": Quantity(
+        "slope of water content", "m3 m-3 decade-1", _centred(0.001, 0.002, 0.004, 0.008)
+    ),
+    "change": Quantity("change of water content", "%", _centred(2, 5, 10, 15, 20, 30)),
+}
+
+# colours of the scenarios: IPCC AR6 WGI; the dashes keep them apart in print without colour
+EXPERIMENTS = {
+    "historical": {"label": "historical", "color": "black"},
+    "ssp126": {"label": "SSP1-2.6", "color": "#173c66", "linestyle": (0, (2, 1))},
+    "ssp245": {"label": "SSP2-4.5", "color": "#f79420"},
+    "ssp370": {"label": "SSP3-7.0", "color": "#e71d25", "linestyle": (0, (4, 1))},
+    "ssp585": {"label": "SSP5-8.5", "color": "#951b1e", "linewidth": 1.5},
+}
+REFERENCES = ("ERA5-Land", "reference")
+ENSEMBLES = ("ensemble mean", "ensemble_mean")
+# Okabe and Ito, safe for colour blindness
+PRODUCT_COLOURS, ENSEMBLE_COLOUR = ("#0072b2", "#009e73", "#cc79a7"), "#d55e00"
+# symbol, colour and ink; light to dark from harmless to serious, so that greyscale keeps the order
+VERDICTS = {
+    "ok": ("✓", "#dff0d8", "black"),
+    "warning": ("!", "#f2b13c", "black"),
+    "error": ("✗", "#8c1d18", "white"),
+    "missing": ("–", "white", "0.5"),
+}
+
+
+def _written(units):
+    """CF units as they are printed: m3 m-3 becomes m³ m⁻³."""
+    raised = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+    units = {"1": "dimensionless"}.get(units, units.replace("decade-1", "per decade"))
+    return re.sub(r"(?<=[a-z])-?\d+", lambda power: power[0].translate(raised), units)
+
+
+def _name(value):
+    """A coordinate value as it is printed."""
+    if isinstance(value, np.datetime64):
+        return str(value)[:7]
+    return EXPERIMENTS.get(str(value), {"label": str(value)})["label"]
+
+
+def _letter(number):
+    return f"({ascii_lowercase[number]})" if number < 26 else f"({number + 1})"
+
+
+def _numbers(values):
+    return [f"{value:g}".replace("-", "−") for value in values]
+
+
+def _figure(width, height, **keywords):
+    fig = plt.figure(figsize=(width, height), dpi=200, facecolor="white", **keywords)
+    plt.close(fig)  # it stays a complete figure; pyplot just does not show it a second time
+    return fig
+
+
+def _require_dims(array, argument, *dims):
+    if set(array.dims) != set(dims):
+        raise ValueError(f"`{argument}` must have the dimensions {dims}, got {array.dims}")
+
+
+# ------------------------------------------------------------------------------------------ maps
+
+
+@plt.rc_context(STYLE)
+def maps(
+    field,
+    *,
+    quantity,
+    row=None,
+    col=None,
+    dots=None,
+    hatching=None,
+    study_area=None,
+    notes=None,
+):
+    """Maps of a field, one panel for each value of `row` and `col`, with one colour bar.
+
+    Parameters
+    ----------
+    field : xr.DataArray
+        Dimensions lat, lon and those named by `row` and `col`, in any order.
+    quantity : str
+        A key of ``QUANTITIES``: fixes colours, levels and label. If `field` has units, they must
+        be those of the quantity.
+    row, col : str, optional
+        Dimensions that run over rows and columns. More than four panels of `col` alone are
+        wrapped into a grid.
+    dots, hatching : xr.DataArray of bool, optional
+        Dimensions of `field`. A dot stands for a block of cells of which at least half are True.
+        An attribute ``long_name`` becomes a legend entry.
+    study_area : shapely geometry, optional
+        Drawn as a thin outline, in degrees.
+    notes : xr.DataArray of str, optional
+        Dimensions `row` and `col`: a short text for the lower left corner of each panel.
+
+    Notes
+    -----
+    Equidistant cylindrical projection, true to scale at the central latitude: a box of latitudes
+    and longitudes fills its panel.
+    """
+    if quantity not in QUANTITIES:
+        raise ValueError(f"`quantity` must be one of {list(QUANTITIES)}, got {quantity!r}")
+    style = QUANTITIES[quantity]
+    panel_dims = [dim for dim in (row, col) if dim is not None]
+    _require_dims(field, "field", *panel_dims, "lat", "lon")
+    for argument, mask in {"dots": dots, "hatching": hatching}.items():
+        if mask is not None:
+            _require_dims(mask, argument, *field.dims)
+            xr.align(field, mask, join="exact")
+    units = field.attrs.get("units", style.units)
+    if re.sub(r"\bper (\w+)", r"\1-1", units).removeprefix("1 ") != style.units:
+        raise ValueError(
+            f"`field` must be in {style.units!r} to be drawn as {quantity!r}, got {units!r}: "
+            "convert it and set attrs['units']"
+        )
+
+    values = product(*(field[dim].values for dim in panel_dims))
+    panels = [dict(zip(panel_dims, value)) for value in values]  # [{}] without dimensions
+    if row is None:
+        columns = len(panels) if len(panels) <= 4 else int(np.ceil(np.sqrt(len(panels))))
+    else:
+        columns = 1 if col is None else field.sizes[col]
+    rows = -(-len(panels) // columns)
+
+    # The grid is laid out in inches: the shape of a map is known, and nothing has to be searched.
+    west, east, south, north = _extent(field)
+    aspect = 1 / np.cos(np.deg2rad((south + north) / 2))
+    legend = _map_legend(study_area, dots, hatching)
+    table = len(panel_dims) == 2  # heads above the columns and beside the rows
+    left, right, gap = (0.46 if table else 0.32), 0.08, 0.07
+    head = 0.18 if len(panel_dims) == 1 else 0.02  # above each panel
+    entries = 1 if columns == 1 else 3  # legend entries in a line
+    top, bottom = (0.2 if table else 0.05), 0.66 + 0.14 * -(-len(legend) // entries)
+    total = ONE_COLUMN if columns == 1 else TWO_COLUMNS
+    width = (total - left - right - (columns - 1) * gap) / columns
+    height = width * (north - south) / (east - west) * aspect
+    deep = rows * (height + head) + (rows - 1) * gap + top + bottom
+    fig = _figure(total, deep)
+
+    box = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1}
+    for number, panel in enumerate(panels):
+        i, j = divmod(number, columns)
+        x, y = left + j * (width + gap), deep - top - (i + 1) * (head + height) - i * gap
+        place = (x / total, y / deep, width / total, height / deep)
+        ax = fig.add_axes(place, projection=ccrs.PlateCarree(), facecolor=MISSING)
+        here = field.sel(panel).transpose("lat", "lon")
+        colours = {"norm": style.norm, "cmap": style.cmap, "rasterized": True}
+        mesh = ax.pcolormesh(here.lon, here.lat, here, shading="nearest", **colours)
+        ax.add_feature(_coastline())
+        if study_area is not None:
+            line = {"facecolor": "none", "edgecolor": OUTLINE, "linewidth": 0.6}
+            ax.add_geometries([study_area], ccrs.PlateCarree(), **line)
+        if hatching is not None:
+            mask = hatching.sel(panel).transpose("lat", "lon").astype(float)
+            ax.contourf(mask.lon, mask.lat, mask, [0.5, 1.5], colors="none", hatches=["/////"])
+        if dots is not None:
+            size = max(1, round(0.055 * field.sizes["lon"] / width))  # dots 1.4 mm apart
+            ax.plot(*_thinned(dots.sel(panel), size), "k.", markersize=1.4, markeredgewidth=0)
+        ax.set_extent((west, east, south, north), ccrs.PlateCarree())
+        ax.set_aspect(aspect)
+        _graticule(ax, left=j == 0, below=number + columns >= len(panels))
+        if table:
+            letter = {"transform": ax.transAxes, "va": "top", "size": 6, "bbox": box}
+            ax.text(0.012, 0.975, _letter(number), **letter)
+            if i == 0:
+                ax.set_title(_name(panel[col]), pad=3)
+            if j == 0:
+                middle = {"rotation": 90, "ha": "center", "va": "center"}
+                fig.text(0.1 / total, (y + height / 2) / deep, _name(panel[row]), **middle)
+        elif panel:
+            ax.set_title(f"{_letter(number)} {_name(*panel.values())}", loc="left", pad=3)
+        if notes is not None:
+            text = str(notes.sel(panel).item())
+            ax.text(0.015, 0.03, text, transform=ax.transAxes, size=6, bbox=box)
+
+    bar = min(0.93 * total, 4.2) / total
+    axis = fig.add_axes((0.5 - bar / 2, (bottom - 0.3) / deep, bar, 0.09 / deep))
+    colour_bar = fig.colorbar(mesh, cax=axis, orientation="horizontal", ticks=style.levels)
+    axis.set_xticklabels(_numbers(style.levels))
+    colour_bar.set_label(style.title, labelpad=1)
+    if legend:
+        fig.legend(handles=legend, loc="lower center", ncols=entries, borderaxespad=0.1)
+    return fig
+
+
+def months(theta):
+    """Maps of up to twelve months of volumetric water content, titled by year and month.
+
+    Parameters
+    ----------
+    theta : xr.DataArray
+        Dimensions time (at most 12), lat, lon; in m3 m-3.
+    """
+    if theta.sizes["time"] > 12:
+        raise ValueError(f"`theta` must have at most 12 months, got {theta.sizes['time']}")
+    names = theta.time.dt.strftime("%Y-%m").values
+    return maps(theta.assign_coords(time=names), quantity="theta", col="time")
+
+
+def _extent(field):
+    """West, east, south and north edge of the cells."""
+    lon, lat = np.sort(field.lon), np.sort(field.lat)
+    x, y = (lon[1] - lon[0]) / 2, (lat[1] - lat[0]) / 2
+    return lon[0] - x, lon[-1] + x, lat[0] - y, lat[-1] + y
+
+
+@cache
+def _coastline():
+    land = shapely.from_geojson(LAND.read_text(encoding="utf-8"))
+    line = {"facecolor": "none", "edgecolor": "0.2", "linewidth": 0.4}
+    return ShapelyFeature([land], ccrs.PlateCarree(), **line)
+
+
+def _thinned(mask, size):
+    """Centres of the blocks of `size` x `size` cells of which at least half are True."""
+    blocks = mask.astype(float).coarsen(lat=size, lon=size, boundary="trim").mean()
+    lat, lon = np.nonzero(blocks.transpose("lat", "lon").values >= 0.5)
+    return blocks.lon.values[lon], blocks.lat.values[lat]
+
+
+def _graticule(ax, *, left, below):
+    """A faint grid, labelled on the outer panels only."""
+    west, east, south, north = ax.get_extent()
+    locator = MaxNLocator(4, steps=[1, 2, 5, 10])
+    lon, lat = locator.tick_values(west, east), locator.tick_values(south, north)
+    ax.set_xticks(lon[(lon > west) & (lon < east)], crs=ccrs.PlateCarree())
+    ax.set_yticks(lat[(lat > south) & (lat < north)], crs=ccrs.PlateCarree())
+    ax.xaxis.set_major_formatter(LongitudeFormatter())
+    ax.yaxis.set_major_formatter(LatitudeFormatter())
+    ax.tick_params(labelleft=left, labelbottom=below, length=1.5, pad=1.5, labelsize=6)
+    ax.grid(color="0.3", linewidth=0.3, alpha=0.35)
+
+
+def _map_legend(study_area, dots, hatching):
+    handles = []
+    if study_area is not None:
+        handles.append(Line2D([], [], color=OUTLINE, linewidth=0.6, label="study area"))
+    if dots is not None and "long_name" in dots.attrs:
+        mark = {"marker": ".", "markersize": 2, "linestyle": "none", "color": "black"}
+        handles.append(Line2D([], [], label=dots.attrs["long_name"], **mark))
+    if hatching is not None and "long_name" in hatching.attrs:
+        mark = {"facecolor": "white", "edgecolor": "black", "hatch": "/////", "linewidth": 0.4}
+        handles.append(Patch(label=hatching.attrs["long_name"], **mark))
+    return handles
+
+
+# ----------------------------------------------------------------------------------------- lines
+
+
+@plt.rc_context(STYLE)
+def loss_curve(history, *, best_epoch=None, baseline=None):
+    """Training and validation loss against the epoch.
+
+    Parameters
+    ----------
+    history : pd.DataFrame
+        Index epoch; columns ``train`` and ``validation``, the mean squared error of theta in
+        (m3 m-3)2, and optionally ``learning_rate``, drawn below.
+    best_epoch : int, optional
+        The epoch whose weights were kept.
+    baseline : dict of str to float, optional
+        Name and validation error of estimates that the network has to beat.
+    """
+    heights = [4, 1] if "learning_rate" in history else [4]
+    fig = _figure(ONE_COLUMN, 1.8 + 0.5 * len(heights), layout="constrained")
+    axes = fig.subplots(len(heights), sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    marks = {"marker": "o", "markersize": 2} if len(history) <= 30 else {}
+    axes[0].plot(history["train"], color="0.5", label="training", **marks)
+    axes[0].plot(history["validation"], color=PRODUCT_COLOURS[0], label="validation", **marks)
+    for number, (name, value) in enumerate((baseline or {}).items()):
+        dash = ["--", ":", "-."][number % 3]
+        axes[0].axhline(value, color="black", linewidth=0.8, linestyle=dash, label=name)
+    if best_epoch is not None:
+        best, label = history["validation"].loc[best_epoch], f"kept: epoch {best_epoch}"
+        mark = {"marker": "*", "markersize": 8, "linestyle": "none", "color": ENSEMBLE_COLOUR}
+        axes[0].plot(best_epoch, best, label=label, zorder=5, **mark)
+    axes[0].set(yscale="log", ylabel=f"mean squared error of θ\nin ({_written('m3 m-3')})²")
+    axes[0].legend(loc="best")
+    if "learning_rate" in history:
+        axes[1].plot(history["learning_rate"], color="0.5", drawstyle="steps-mid")
+        axes[1].set(yscale="log", ylabel="learning\nrate")
+    axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes[-1].set_xlabel("epoch")
+    return fig
+
+
+@plt.rc_context(STYLE)
+def site_series(series):
+    """Time series at sites, one panel a site.
+
+    Parameters
+    ----------
+    series : xr.DataArray
+        Dimensions dataset, site, time. The dataset "ERA5-Land" or "reference" is drawn in black,
+        "ensemble mean" and names that begin with "product" in colour, all others in grey.
+    """
+    _require_dims(series, "series", "dataset", "site", "time")
+    fig = _figure(TWO_COLUMNS, 0.45 + 1.15 * series.sizes["site"], layout="constrained")
+    axes = fig.subplots(series.sizes["site"], sharex=True, squeeze=False)[:, 0]
+    _draw_lines(fig, axes, series, panel="site", line="dataset", x="time")
+    for ax in axes:
+        ax.margins(x=0)
+    fig.supylabel(_axis_label(series, " "), fontsize=STYLE["axes.labelsize"])
+    return fig
+
+
+@plt.rc_context(STYLE)
+def seasonal_cycle(cycles):
+    """Mean annual cycle by region, one panel a region.
+
+    Parameters
+    ----------
+    cycles : xr.DataArray
+        Dimensions dataset, region, month (1 to 12). Names of datasets as in `site_series`.
+    """
+    _require_dims(cycles, "cycles", "dataset", "region", "month")
+    fig, axes = _region_panels(cycles, 2.1, sharey=True)
+    _draw_lines(fig, axes.flat, cycles.sortby("month"), panel="region", line="dataset", x="month")
+    axes.flat[0].set_xticks(range(1, 13), "JFMAMJJASOND")
+    for ax in axes[:, 0]:
+        ax.set_ylabel(_axis_label(cycles, "\n"))
+    return fig
+
+
+@plt.rc_context(STYLE)
+def fan(series):
+    """Annual series of the experiments, one panel a region.
+
+    Parameters
+    ----------
+    series : xr.DataArray
+        Dimensions experiment, region, year; missing where an experiment has no such year.
+    """
+    _require_dims(series, "series", "experiment", "region", "year")
+    fig, axes = _region_panels(series, 2, sharex=True)
+    _draw_lines(fig, axes.flat, series, panel="region", line="experiment", x="year")
+    for ax in axes[:, 0]:
+        ax.set_ylabel(_axis_label(series, "\n"))
+    return fig
+
+
+def _region_panels(array, height, **shared):
+    """A figure with one axes a region, two in a row."""
+    number = array.sizes["region"]
+    columns, rows = min(number, 2), -(-number // 2)
+    width = (ONE_COLUMN, TWO_COLUMNS)[columns - 1]
+    fig = _figure(width, 0.4 + height * rows, layout="constrained")
+    axes = fig.subplots(rows, columns, squeeze=False, **{"sharex": True, **shared})
+    for ax in axes.flat[number:]:
+        ax.remove()
+    return fig, axes
+
+
+def _draw_lines(fig, axes, series, *, panel, line, x):
+    names = [str(name) for name in series[line].values]
+    styles = {name: EXPERIMENTS.get(name, {"label": name, "color": "0.6"}) for name in names}
+    if line == "dataset":
+        styles = _dataset_styles(names)
+    for number, (ax, place) in enumerate(zip(axes, series[panel].values)):
+        for name, style in styles.items():
+            one = series.sel({line: name, panel: place})
+            ax.plot(one[x].values, one.values, **style)
+        ax.set_title(f"{_letter(number)} {place}", loc="left")
+        ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        ax.margins(x=0.02)
+    handles, labels = axes[0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5))
+
+
+def _dataset_styles(names):
+    """The reference is black, product and ensemble mean are coloured, the others share a grey."""
+    styles, colours = {}, iter(PRODUCT_COLOURS * len(names))
+    others = [n for n in names if n not in REFERENCES + ENSEMBLES and not n.startswith("product")]
+    for name in names:
+        label = name.replace("_", " ")
+        if name in others:
+            if len(others) > 1:  # one legend entry for all of them
+                label = f"{len(others)} others" if name == others[0] else "_"
+            styles[name] = {"color": "0.72", "linewidth": 0.5, "zorder": 1, "label": label}
+        elif name in ENSEMBLES:
+            styles[name] = {"color": ENSEMBLE_COLOUR, "linestyle": (0, (4, 1)), "label": label}
+        else:
+            colour = "black" if name in REFERENCES else next(colours)
+            styles[name] = {"color": colour, "linewidth": 1.4, "zorder": 3, "label": label}
+    return styles
+
+
+def _axis_label(series, separator):
+    theta = QUANTITIES["theta"]
+    name, units = series.attrs.get("long_name", theta.label), series.attrs.get("units", theta.units)
+    return f"{name}{separator}({_written(units)})"
+
+
+# --------------------------------------------------------------------------------------- portraits
+
+
+@plt.rc_context(STYLE)
+def portrait(change):
+    """Change rates as heat maps: one a region, parts of the year against experiments.
+
+    Parameters
+    ----------
+    change : xr.DataArray
+        In %, dimensions region, part, period, experiment. The 17 parts are the year, the four
+        seasons and the twelve months, in the order given. Cells show two significant digits.
+    """
+    _require_dims(change, "change", "region", "part", "period", "experiment")
+    style, width = QUANTITIES["change"], change.sizes["experiment"]
+    fig, axes = _region_panels(change, 4, sharey=True)
+    for number, (ax, region) in enumerate(zip(axes.flat, change.region.values)):
+        cells = change.sel(region=region).transpose("part", "period", "experiment")
+        values = cells.values.reshape(len(cells.part), -1)
+        digits = np.where(abs(values) < 9.95, 1, 0)
+        text = np.vectorize(lambda x, d: f"{x:z.{d}f}".replace("-", "−"))(values, digits)
+        colours = {"norm": style.norm, "cmap": style.cmap, "cbar": False, "linewidths": 0.3}
+        sns.heatmap(values, annot=text, fmt="", annot_kws={"size": 6.5}, ax=ax, **colours)
+        for written, value in zip(ax.texts, values[~np.isnan(values)]):
+            written.set_color("white" if abs(value) >= 15 else "black")
+        for below in (1, 5):  # after the year and after the seasons
+            ax.axhline(below, color="white", linewidth=3)
+        for k, period in enumerate(change.period.values):
+            ax.text((k + 0.5) * width, -0.15, _name(period), ha="center", va="bottom", size=7)
+            if k:
+                ax.axvline(k * width, color="white", linewidth=3)
+        experiments = [_name(e) for e in change.experiment.values] * len(cells.period)
+        ax.set_xticks(np.arange(len(experiments)) + 0.5, experiments, rotation=90)
+        ax.set_yticks(np.arange(len(cells.part)) + 0.5, cells.part.values, rotation=0)
+        ax.tick_params(length=0)
+        ax.set_facecolor(MISSING)
+        ax.set_title(f"{_letter(number)} {region}", loc="left", pad=13)
+    shape = {"fraction": 0.03, "aspect": 45, "shrink": 0.6 if axes.shape[1] == 2 else 1}
+    colours = plt.cm.ScalarMappable(style.norm, style.cmap)
+    bar = fig.colorbar(colours, ax=axes, location="bottom", ticks=style.levels, pad=0.01, **shape)
+    bar.ax.set_xticklabels(_numbers(style.levels))
+    bar.set_label(style.title)
+    return fig
+
+
+@plt.rc_context(STYLE)
+def quality_matrix(table):
+    """Verdicts on the input files as symbols on colours.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        Rows are sources, columns experiments, values "ok", "warning", "error" or "missing".
+    """
+    verdicts = table.to_numpy()
+    unknown = sorted(set(verdicts.ravel()) - set(VERDICTS), key=str)
+    if unknown:
+        raise ValueError(f"`table` must hold verdicts out of {list(VERDICTS)}, got {unknown}")
+    rows, columns = table.shape
+    fig = _figure(ONE_COLUMN, 0.75 + 0.165 * rows, layout="constrained")
+    ax = fig.subplots()
+    edge = {"edgecolor": "0.6", "linewidth": 0.4, "clip_on": False}
+    for (i, j), verdict in np.ndenumerate(verdicts):
+        symbol, colour, ink = VERDICTS[verdict]
+        ax.add_patch(plt.Rectangle((j, i), 1, 1, facecolor=colour, **edge))
+        ax.text(j + 0.5, i + 0.5, symbol, color=ink, ha="center", va="center_baseline")
+    ax.set(xlim=(0, columns), ylim=(rows, 0))
+    ax.set_xticks(np.arange(columns) + 0.5, [_name(name) for name in table.columns])
+    ax.set_yticks(np.arange(rows) + 0.5, table.index)
+    ax.tick_params(length=0, labeltop=True, labelbottom=False)
+    ax.spines[:].set_visible(False)
+    handles = [
+        Patch(facecolor=colour, label=f"{symbol} {verdict} ({(verdicts == verdict).sum()})", **edge)
+        for verdict, (symbol, colour, _) in VERDICTS.items()
+    ]
+    close = {"handlelength": 1, "columnspacing": 1, "handletextpad": 0.4}
+    fig.legend(handles=handles, loc="outside lower center", ncols=4, **close)
+    return fig
+
+
+# ---------------------------------------------------------------------------------- Taylor diagram
+
+
+@plt.rc_context(STYLE)
+def taylor(statistics, *, families=None):
+    """Normalised Taylor diagram with a table of its numbers.
+
+    Parameters
+    ----------
+    statistics : xr.Dataset
+        ``std_ratio`` and ``correlation`` with the dimension dataset. The reference itself, if it
+        is among them, is the star. Product and ensemble mean are named as in `site_series`.
+    families : dict of str to str, optional
+        Family of a dataset: datasets of one family share a colour and a marker.
+
+    Notes
+    -----
+    The distance from the reference is the ratio of the ubRMSD to the standard deviation of the
+    reference, sqrt(1 + s**2 - 2 s r) with s the ratio of standard deviations.
+
+    References
+    ----------
+    Taylor (2001), Journal of Geophysical Research 106, doi 10.1029/2000JD900719.
+    """
+    table = statistics[["std_ratio", "correlation"]].to_dataframe()
+    table = table.drop(index=[name for name in REFERENCES if name in table.index])
+    table["ubrmsd_ratio"] = _distance(table["std_ratio"], table["correlation"])
+    markers = _taylor_markers([str(name) for name in table.index], families or {})
+    half_circle = bool((table["correlation"] < 0).any())
+    widest = np.pi if half_circle else np.pi / 2
+    outer = max(1.5, np.ceil(4 * table["std_ratio"].max() + 0.4) / 4)
+
+    height = max(4.1, 0.5 + 0.125 * (len(table) + 1))
+    fig = _figure(TWO_COLUMNS, height)
+    # the box of a polar axes is a square, and a half circle lies in the middle of its height
+    side = 3.75 if half_circle else 3.3
+    place = (0.35, (height - side) / 2 + (0 if half_circle else 0.1), side, side)
+    ax = fig.add_axes(np.divide(place, [TWO_COLUMNS, height] * 2), projection="polar")
+    ax.set(xlim=(0, widest), ylim=(0, outer))
+    ticks = np.array([0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99])
+    ticks = np.concatenate([-ticks[1:], ticks]) if half_circle else ticks
+    ax.set_xticks(np.arccos(ticks), _numbers(ticks))
+    ax.set_yticks(np.arange(0.5, outer + 0.01, 0.5))
+    ax.tick_params(pad=1, labelsize=STYLE["xtick.labelsize"])
+    ax.grid(color="0.85", linewidth=0.4)
+    angle, radius = np.meshgrid(np.linspace(0, widest, 181), np.linspace(0, outer, 101))
+    distance, levels = _distance(radius, np.cos(angle)), np.arange(0.25, outer + 1, 0.25)
+    lines = {"colors": "#5b7f95", "linewidths": 0.5, "linestyles": "--"}
+    circles = ax.contour(angle, radius, distance, levels, **lines)
+    ax.clabel(circles, levels[1 :: 4 if half_circle else 2], fontsize=6, fmt="%g")
+    ax.plot(angle[0], np.ones(181), color="0.3", linewidth=0.7)
+    ax.plot(0, 1, "*", color="black", markersize=10, clip_on=False, zorder=5)
+    ax.apply_aspect()  # the numbers are placed by their distance on the page
+
+    known = table.dropna()
+    points = np.column_stack([np.arccos(known["correlation"].clip(-1, 1)), known["std_ratio"]])
+    for name, point in zip(known.index, points):
+        ax.plot(*point, linestyle="none", clip_on=False, zorder=4, **markers[name])
+    numbers = table.index.get_indexer(known.index) + 1
+    _number_points(ax, points, numbers)
+
+    centre = {"ha": "center", "va": "center", "rotation": 0 if half_circle else -45}
+    ax.text(widest / 2, outer * (1.13 if half_circle else 1.11), "correlation", **centre)
+    label = "standard deviation / that of the reference\n(dashed: ubRMSD / the same)"
+    below = {"xytext": (0, -14), "textcoords": "offset points", "ha": "center", "va": "top"}
+    ax.annotate(label, (0, 0 if half_circle else outer / 2), **below)
+    _taylor_table(fig, table, markers)
+    return fig
+
+
+def _distance(std_ratio, correlation):
+    return np.sqrt(1 + std_ratio**2 - 2 * std_ratio * correlation)
+
+
+def _taylor_markers(names, families):
+    """One marker for each name; a family has its own pair of shape and colour."""
+    edge = {"markersize": 5, "markeredgecolor": "black", "markeredgewidth": 0.4}
+    kinds = list(dict.fromkeys(families[name] for name in names if name in families))
+    palette, lines, markers = sns.color_palette("tab10"), _dataset_styles(names), {}
+    for name in names:
+        shape, colour = "o", lines[name]["color"]
+        if name in ENSEMBLES or name.startswith("product"):
+            shape = "s" if name in ENSEMBLES else "D"
+        elif name in families:
+            kind = kinds.index(families[name])
+            shape, colour = "ov^P"[(kind % 2 + kind // 10 * 2) % 4], palette[kind % 10]
+        markers[name] = {"marker": shape, "color": colour, **edge}
+    return markers
+
+
+def _number_points(ax, points, numbers):
+    """Write each number close to its point where it covers no point and no other number."""
+    # all lengths in typographic points, so that the choice holds for any resolution
+    centres = ax.transData.transform(points) * 72 / ax.figure.dpi
+    size = np.array([3.8, 3.0])  # half width and height of a number
+    taken = [(centre, np.array([2.6, 2.6])) for centre in centres]
+    directions = np.deg2rad(np.arange(45, 405, 22.5))
+    steps = [r * np.array([np.cos(a), np.sin(a)]) for r in (8, 12, 16, 22, 29) for a in directions]
+    for point, centre, number in zip(points, centres, numbers):
+
+        def cost(step, centre=centre):
+            gaps = [abs(centre + step - other) - size - half for other, half in taken]
+            overlap = np.prod(np.clip(gaps, None, 0), axis=1).sum()
+            return round(overlap + 0.05 * np.hypot(*step), 6)
+
+        step = min(steps, key=cost)
+        taken.append((centre + step, size))
+        line = {"arrowstyle": "-", "linewidth": 0.3, "shrinkA": 0, "shrinkB": 2, "color": "0.3"}
+        line = line if np.hypot(*step) > 9 else None
+        middle = {"ha": "center", "va": "center_baseline", "size": 6, "zorder": 6}
+        ax.annotate(str(number), point, step, "data", "offset points", arrowprops=line, **middle)
+
+
+def _taylor_table(fig, table, markers):
+    """Number, marker, name and values of the points, to the right of the diagram."""
+    ax = fig.add_axes((0.655, 0.01, 0.34, 0.98), xlim=(0, 1), ylim=(max(len(table) + 2, 28), -1))
+    ax.axis("off")
+    right = {"ha": "right", "va": "center", "size": 6}
+    columns = {"std_ratio": (0.7, "std"), "correlation": (0.82, "r"), "ubrmsd_ratio": (1, "ubRMSD")}
+    for x, head in columns.values():
+        ax.text(x, -0.1, head, style="italic", **right)
+    ax.plot(0.09, 1, "*", color="black", markersize=7)
+    ax.text(0.13, 1, "reference", va="center", size=6)
+    for number, (name, row) in enumerate(table.iterrows(), start=1):
+        ax.text(0.05, number + 1, number, **right)
+        ax.plot(0.09, number + 1, linestyle="none", **markers[name])
+        ax.text(0.13, number + 1, name.replace("_", " "), va="center", size=6)
+        for column, (x, _) in columns.items():
+            text = "–" if np.isnan(row[column]) else f"{row[column]:.2f}".replace("-", "−")
+            ax.text(x, number + 1, text, **right)

@@ -1,0 +1,142 @@
+"""The product: fused, downscaled theta of one experiment as a CF file."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+import smcore
+from smcore.soil import SATURATION
+from smcore.store import write_dataset
+
+DEPTH_BOUNDS = {"0-7cm": (0.0, 0.07), "0-10cm": (0.0, 0.1)}  # m
+
+
+def write(theta, path, *, study, provenance=None):
+    """Write the product of one experiment.
+
+    Parameters
+    ----------
+    theta : xr.DataArray
+        theta(time, lat, lon) in m3 m-3, ``time`` the first of each month.
+    path : Path
+        Name of the NetCDF file; it appears when it is complete.
+    study : Study
+        Says domain, depth, sources, periods and network.
+    provenance : dict, optional
+        Further global attributes.
+
+    Returns
+    -------
+    int
+        How many values lie outside 0..0.766 m3 m-3, the largest saturation of the land
+        scheme of ERA5-Land; they are kept and counted in the file.
+    """
+    outside = int(((theta < 0) | (theta > SATURATION)).sum())
+    months = pd.DatetimeIndex(theta["time"].values)
+    bounds = np.stack([months, months + pd.offsets.MonthBegin(1)], axis=1)
+    first, last = DEPTH_BOUNDS[study.depth]
+
+    theta = theta.astype("float32").rename("theta")
+    theta.attrs = {
+        "standard_name": "volume_fraction_of_condensed_water_in_soil",
+        "long_name": f"volumetric water content of the soil, {study.depth}",
+        "units": "m3 m-3",
+        "cell_methods": "time: mean area: mean where land",
+        "grid_mapping": "crs",
+    }
+    dataset = theta.drop_vars(["lat_bnds", "lon_bnds"], errors="ignore").to_dataset()
+    for axis, standard_name, units, letter in [
+        ("lat", "latitude", "degrees_north", "Y"),
+        ("lon", "longitude", "degrees_east", "X"),
+    ]:
+        centres = dataset[axis].values.astype(float)
+        half = (centres[1] - centres[0]) / 2
+        dataset[axis] = (
+            axis,
+            centres,
+            {
+                "standard_name": standard_name,
+                "units": units,
+                "axis": letter,
+                "bounds": f"{axis}_bnds",
+            },
+        )
+        dataset[f"{axis}_bnds"] = ((axis, "bnds"), np.stack([centres - half, centres + half], 1))
+    dataset["time"] = (
+        "time",
+        months,
+        {"standard_name": "time", "axis": "T", "bounds": "time_bnds"},
+    )
+    dataset["time_bnds"] = (("time", "bnds"), bounds)
+    dataset["depth"] = (
+        (),
+        (first + last) / 2,
+        {
+            "standard_name": "depth",
+            "units": "m",
+            "positive": "down",
+            "axis": "Z",
+            "bounds": "depth_bnds",
+        },
+    )
+    dataset["depth_bnds"] = (("bnds",), [first, last])
+    dataset = dataset.set_coords("depth")
+    dataset["crs"] = (
+        (),
+        np.int32(0),
+        {
+            "grid_mapping_name": "latitude_longitude",
+            "semi_major_axis": 6378137.0,
+            "inverse_flattening": 298.257223563,
+        },
+    )
+    notice = "SYNTHETIC: made from the demo world, not from climate models. "
+    dataset.attrs = {
+        "Conventions": "CF-1.8",
+        "title": f"Surface soil moisture, fused and downscaled: {study.title}",
+        "summary": (notice if study.synthetic else "")
+        + "Monthly volumetric water content, CMIP6 models fused and downscaled by YNet.",
+        "institution": "smcore",
+        "source": f"smcore {smcore.__version__}, network {study.network.name}",
+        "references": "https://doi.org/10.3389/fenvs.2022.847475",
+        "license": "CC BY 4.0",
+        "smcore_version": smcore.__version__,
+        "profile": study.name,
+        "network": study.network.name,
+        "configuration": study.hash,
+        "sources": json.dumps(list(study.sources)),
+        "train_period": " ".join(study.periods.train),
+        "seed": study.network.seed,
+        "values_outside_physical_range": outside,
+        **(provenance or {}),
+    }
+    write_dataset(
+        dataset,
+        path,
+        time_bnds={"units": "days since 1850-01-01", "dtype": "float64"},
+    )
+    return outside
+
+
+def open_product(path):
+    """The product of one experiment.
+
+    Returns
+    -------
+    xr.DataArray
+        theta(time, lat, lon) in m3 m-3, loaded when it is used; ``time`` is the first of
+        each month.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file is not there yet; chapter 3 makes it.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: there is no such product; run chapter 03_fused_product")
+    dataset = xr.open_dataset(path)
+    theta = dataset["theta"].drop_vars("depth")
+    theta.attrs |= {"title": dataset.attrs["title"], "network": dataset.attrs["network"]}
+    return theta

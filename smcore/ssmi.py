@@ -1,0 +1,173 @@
+"""The standardised soil moisture index, and the annual and seasonal means it is read by."""
+
+import numpy as np
+import xarray as xr
+
+SEASONS = ["MAM", "JJA", "SON", "DJF"]
+
+
+def ssmi(theta, *, baseline=("2015", "2100"), standard_deviation=None):
+    """Standardised soil moisture index of each month.
+
+    Parameters
+    ----------
+    theta : xr.DataArray
+        Volumetric water content, one value per month along ``time``.
+    baseline : pair of str, default: ("2015", "2100")
+        First and last year, both included, whose months define mean and standard
+        deviation. Where it reaches beyond `theta`, the part that `theta` holds is used.
+    standard_deviation : xr.DataArray, optional
+        Divide by this one, with any of the dimensions month (1 to 12), lat, lon, in the
+        units of `theta`. Default: the series' own over the baseline.
+
+    Returns
+    -------
+    xr.DataArray
+        ``(theta - mean) / standard deviation``, both taken for each cell and calendar
+        month; without units, in the dimensions of `theta`. NaN where the standard
+        deviation is zero. ``attrs["baseline"]`` names the months that were used.
+
+    Raises
+    ------
+    ValueError
+        If `theta` does not hold one value per month, if it has no month in `baseline`, or
+        if `standard_deviation` is in other units.
+
+    Notes
+    -----
+    The standard deviation is that of the population (``ddof=0``): the paper does not say.
+    The sample's would make the index 0.6 % smaller for 86 years.
+
+    Standardised by its own future, the index measures signal to noise: for a straight line
+    of N years the slope is at most ``sqrt(12 / (N**2 - 1))`` per year, however steep the
+    line. The mean and the standard deviation of ensembles differ from those of a single
+    source; the argument `standard_deviation` makes them comparable.
+    """
+    _require_one_value_per_month(theta, "theta")
+    past = theta.sel(time=slice(*baseline))
+    if past.sizes["time"] == 0:
+        raise ValueError(
+            f"`baseline` must contain months of `theta`, got {baseline[0]} to {baseline[1]}, "
+            f"but `theta` covers {_months_covered(theta)}; choose a baseline inside"
+        )
+    units = theta.attrs.get("units"), getattr(standard_deviation, "attrs", {}).get("units")
+    if None not in units and units[0] != units[1]:
+        raise ValueError(
+            f"`standard_deviation` must have the units of `theta`, {units[0]!r}, got "
+            f"{units[1]!r}; convert it"
+        )
+
+    mean, own = _monthly_mean_and_standard_deviation(past)
+    spread = own if standard_deviation is None else standard_deviation
+    month = theta["time"].dt.month
+    with xr.set_options(arithmetic_join="exact"):
+        index = theta - mean.astype(theta.dtype).sel(month=month)
+        spread = spread.where(spread > 0).astype(theta.dtype)
+        index = index / (spread.sel(month=month) if "month" in spread.dims else spread)
+
+    index.attrs = {
+        "long_name": "standardised soil moisture index",
+        "units": "1",
+        "baseline": _months_covered(past),
+    }
+    return index.drop_vars("month", errors="ignore").transpose(*theta.dims).rename("ssmi")
+
+
+def annual_mean(field):
+    """Mean of each calendar year, every month weighted equally.
+
+    Parameters
+    ----------
+    field : xr.DataArray
+        One value per month along ``time``, in ascending order.
+
+    Returns
+    -------
+    xr.DataArray
+        With dimension ``year`` (int) in place of time: only years with all twelve months.
+        NaN where a cell lacks one of them.
+
+    Raises
+    ------
+    ValueError
+        If `field` does not hold one value per month, or no full year.
+    """
+    _require_one_value_per_month(field, "field")
+    mean = _mean_of_full_groups(field, field["time"].dt.year.values, 12)
+    if mean.sizes["group"] == 0:
+        raise ValueError(f"`field` must hold a full calendar year, got {_months_covered(field)}")
+    return mean.rename(group="year")
+
+
+def seasonal_mean(field):
+    """Mean of each season of each year, every month weighted equally.
+
+    Parameters
+    ----------
+    field : xr.DataArray
+        One value per month along ``time``, in ascending order.
+
+    Returns
+    -------
+    xr.DataArray
+        With dimensions ``season`` (MAM, JJA, SON, DJF) and ``year`` (int) in place of
+        time. Winter belongs to the year of its January. Only seasons with all three months:
+        2015-2100 has 85 winters, and DJF of 2015 is NaN. NaN also where a cell lacks a month.
+
+    Raises
+    ------
+    ValueError
+        If `field` does not hold one value per month, or no full season.
+    """
+    _require_one_value_per_month(field, "field")
+    # counts the seasons: 4 * year + 0 to 2 for MAM to SON, and 4 * year - 1 for the year's DJF
+    number = (12 * field["time"].dt.year.values + field["time"].dt.month.values) // 3 - 1
+    means = _mean_of_full_groups(field, number, 3)
+    if means.sizes["group"] == 0:
+        raise ValueError(f"`field` must hold a full season, got {_months_covered(field)}")
+
+    by_season = []
+    for season in range(4):
+        this = means.sel(group=means["group"] % 4 == season)
+        by_season.append(this.assign_coords(group=(this["group"] + 1) // 4).rename(group="year"))
+    season = xr.DataArray(SEASONS, dims="season", name="season")
+    return xr.concat(by_season, dim=season, join="outer")
+
+
+def _require_one_value_per_month(field, name):
+    month = 12 * field["time"].dt.year.values + field["time"].dt.month.values
+    if not (np.diff(month) > 0).all():
+        raise ValueError(
+            f"`{name}` must hold one value per month in ascending order, got a repeated or "
+            "earlier month; take monthly means or sort by time"
+        )
+
+
+def _months_covered(field):
+    first, last = field["time"].values[[0, -1]]
+    return f"{str(first)[:7]} to {str(last)[:7]}"
+
+
+def _monthly_mean_and_standard_deviation(field):
+    """Both with dimension month, 1 to 12, in double precision."""
+    month = field["time"].dt.month.values
+    months = np.unique(month)
+    means, spreads = [], []
+    for number in months:  # a loop, because groupby takes several times the memory
+        values = field.isel(time=month == number).astype(float)
+        means.append(values.mean("time"))
+        spreads.append(values.std("time"))
+    index = xr.DataArray(months, dims="month", name="month")
+    mean = xr.concat(means, dim=index).reindex(month=range(1, 13))
+    spread = xr.concat(spreads, dim=index).reindex(month=range(1, 13))
+    # rounding gives a constant series a spread of about 1e-16 of its mean
+    return mean, spread.where(spread > 1e-12 * abs(mean))
+
+
+def _mean_of_full_groups(field, group, size):
+    """Mean over consecutive months of the same group, for groups that have `size` months."""
+    groups, counts = np.unique(group, return_counts=True)
+    full = groups[counts == size]
+    blocks = field.isel(time=np.isin(group, full)).coarsen(time=size)
+    mean = blocks.construct(time=("group", "month")).mean("month", skipna=False, keep_attrs=True)
+    return mean.assign_coords(group=full)

@@ -1,0 +1,119 @@
+"""YNet: a convolutional network that fuses coarse fields and brings them to a fine grid.
+
+After Liu, Ganguly and Dy (2020), "Climate Downscaling Using YNet", KDD,
+https://doi.org/10.1145/3394486.3403366, as described in the methods page of the book.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+@dataclass(frozen=True)
+class YNetConfig:
+    """Sizes and choices of the network.
+
+    Beyond the published network: `dropout` (a share of the fused features) and
+    `clip_features` (False leaves out the ReLU after the last addition of the trunk, which
+    cuts negative, that is standardised, inputs).
+    """
+
+    in_channels: int = 25  # one per source
+    auxiliary_channels: int = 2  # static fields on the fine grid
+    features: int = 64
+    depth: int = 15  # convolutions of the encoder, blocks of the decoder
+    scale_factor: int = 8  # fine cells per coarse cell, along each axis
+    dropout: float = 0.0
+    clip_features: bool = True
+
+
+def _convolution(channels_in, channels_out):
+    return nn.Conv2d(channels_in, channels_out, 3, padding=1)
+
+
+class _Extractor(nn.Module):
+    """Encoder and decoder with skip connections; every layer keeps the coarse grid."""
+
+    def __init__(self, config):
+        super().__init__()
+        c, f = config.in_channels, config.features
+        self.clip = config.clip_features
+        self.encoder = nn.ModuleList(
+            _convolution(c if layer == 0 else f, f) for layer in range(config.depth)
+        )
+        # A convolution after every deconvolution, against the checkerboard.
+        self.deconvolutions = nn.ModuleList(
+            nn.ConvTranspose2d(f, f, 3, padding=1) for _ in range(config.depth)
+        )
+        self.decoder = nn.ModuleList(
+            _convolution(f, c if layer == config.depth - 1 else f) for layer in range(config.depth)
+        )
+
+    def forward(self, predictors):  # (batch, source, lat, lon)
+        x, skips = predictors, []
+        for number, convolution in enumerate(self.encoder, 1):
+            x = F.relu(convolution(x))  # (batch, feature, lat, lon)
+            if number % 2 == 0 and number < len(self.encoder):
+                skips.append(x)
+        layers = zip(self.deconvolutions, self.decoder, strict=True)
+        for number, (deconvolution, convolution) in enumerate(layers, 1):
+            x = convolution(F.relu(deconvolution(x)))
+            if number == len(self.decoder):
+                break
+            x = F.relu(x)
+            if number % 2 == 1 and skips:
+                x = F.relu(x + skips.pop())
+        x = x + predictors  # (batch, source, lat, lon)
+        return F.relu(x) if self.clip else x
+
+
+class YNet(nn.Module):
+    """Coarse predictors and fine auxiliary fields to one fine field.
+
+    ``YNet(config)(predictors, auxiliary)``: (batch, C, lat, lon), (batch, A, s lat, s lon) to
+    (batch, 1, s lat, s lon), with C sources, A auxiliary fields and scale factor s.
+    """
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        c, f = config.in_channels, config.features
+        self.extractor = _Extractor(config)
+        self.before_upsampling = _convolution(c, c)
+        self.after_upsampling = _convolution(c, c)
+        self.fusion = _convolution(2 * c + config.auxiliary_channels, f)
+        self.dropout = nn.Dropout(config.dropout)
+        self.output = nn.Conv2d(f, 1, 1)
+
+    def forward(self, predictors, auxiliary):
+        features = self.extractor(predictors)  # (batch, source, lat, lon)
+        x = self._upsample(F.relu(self.before_upsampling(features)))
+        x = F.relu(self.after_upsampling(x))  # (batch, source, s lat, s lon)
+        x = torch.cat([x, auxiliary, self._upsample(predictors)], dim=1)
+        x = self.dropout(F.relu(self.fusion(x)))  # (batch, feature, s lat, s lon)
+        return self.output(x)  # (batch, 1, s lat, s lon)
+
+    def _upsample(self, x):
+        return F.interpolate(
+            x, scale_factor=self.config.scale_factor, mode="bilinear", align_corners=False
+        )
+
+
+def initialise_he(network):
+    """He initialisation: keeps the variance of the activations through the ReLUs.
+
+    With the default initialisation a third to a half of the units are dead after 15 layers.
+    He, Zhang, Ren and Sun (2015), https://doi.org/10.1109/ICCV.2015.123.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            nn.init.zeros_(module.bias)
+    nn.init.zeros_(network.output.weight)
+
+
+def count_parameters(network):
+    """Number of trainable values."""
+    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)

@@ -1,0 +1,199 @@
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from smcore.baselines import climatology, delta_change, ensemble_mean
+
+ALL = [ensemble_mean, climatology, delta_change]
+TRAIN = {"train_period": ("2000", "2001")}
+
+COARSE_LAT, COARSE_LON = np.array([19.0, 21, 23]), np.array([72.0, 74, 76, 78])
+FINE_LAT = 18.125 + 0.25 * np.arange(24)
+FINE_LON = 71.125 + 0.25 * np.arange(32)
+TIME = pd.date_range("2000-01", "2003-12", freq="MS")
+
+
+def on_grid(function, lat, lon, time=TIME):
+    """A field from a function of (month number, lat, lon)."""
+    values = function(*np.meshgrid(np.arange(time.size), lat, lon, indexing="ij"))
+    return xr.DataArray(
+        values.astype("float32"),
+        dims=("time", "lat", "lon"),
+        coords={"time": time, "lat": lat, "lon": lon},
+        attrs={"units": "m3 m-3"},
+    )
+
+
+def sources(*fields):
+    names = ["A", "B", "C"][: len(fields)]
+    return xr.concat(fields, xr.DataArray(names, dims="source_id", name="source_id"))
+
+
+@pytest.fixture
+def reference():
+    field = on_grid(lambda t, lat, lon: 0.2 + 0.01 * (t % 12) + 1e-3 * lat, FINE_LAT, FINE_LON)
+    return field.where((field.lat > 20) | (field.lon > 73)).isel(time=slice(0, 30))
+
+
+@pytest.fixture
+def predictors():
+    rng = np.random.default_rng(0)
+    return sources(
+        on_grid(lambda t, lat, lon: rng.uniform(0.1, 0.4, t.shape), COARSE_LAT, COARSE_LON),
+        on_grid(lambda t, lat, lon: rng.uniform(0.1, 0.4, t.shape), COARSE_LAT, COARSE_LON),
+    )
+
+
+@pytest.mark.parametrize("baseline", ALL)
+def test_baselines_fill_the_fine_grid_for_every_month_of_the_predictors(
+    baseline, predictors, reference
+):
+    estimate = baseline(predictors, reference, **TRAIN)
+    assert estimate.dims == ("time", "lat", "lon")
+    assert estimate.dtype == "float32"
+    assert estimate.attrs["units"] == "m3 m-3"
+    for name, expected in {
+        "time": predictors.time,
+        "lat": reference.lat,
+        "lon": reference.lon,
+    }.items():
+        xr.testing.assert_equal(estimate[name], expected)
+    assert set(estimate.coords) == {"time", "lat", "lon"}
+    land = reference.notnull().any("time")
+    assert (estimate.notnull() == land).all()
+
+
+def test_ensemble_mean_of_a_linear_field_is_exact_between_the_coarse_centres(reference):
+    def plane(t, lat, lon):
+        return 0.01 * lat - 0.002 * lon + 0.001 * t
+
+    predictors = sources(on_grid(plane, COARSE_LAT, COARSE_LON))
+    expected = on_grid(plane, FINE_LAT, FINE_LON)
+    estimate = ensemble_mean(predictors, xr.ones_like(expected), **TRAIN)
+    inside = {"lat": slice(19, 23), "lon": slice(72, 78)}
+    np.testing.assert_allclose(estimate.sel(inside), expected.sel(inside), atol=1e-6)
+    # beyond the outermost centres the value of the centre is held
+    edge = estimate.sel(lon=73.125).isel(time=0)
+    np.testing.assert_allclose(edge.sel(lat=18.125), 0.01 * 19 - 0.002 * 73.125, atol=1e-6)
+    np.testing.assert_allclose(edge.sel(lat=23.875), 0.01 * 23 - 0.002 * 73.125, atol=1e-6)
+
+
+def test_ensemble_mean_worked_by_hand(reference):
+    predictors = sources(
+        on_grid(lambda t, lat, lon: (lat == 21) * (lon == 74) * 0.64, COARSE_LAT, COARSE_LON),
+        on_grid(lambda t, lat, lon: 0 * lat, COARSE_LAT, COARSE_LON),
+    )
+    estimate = ensemble_mean(predictors, xr.ones_like(reference), **TRAIN).isel(time=7)
+    # mean of the sources 0.32; 20.125 N lies 9/16 of the way to 21 N, 75.125 E 7/16 from 76 E
+    np.testing.assert_allclose(
+        estimate.sel(lat=20.125, lon=75.125), 0.32 * 9 / 16 * 7 / 16, rtol=1e-6
+    )
+    assert estimate.sel(lat=18.875, lon=75.125) == 0
+
+
+def test_interpolation_agrees_with_torch(predictors, reference):
+    torch = pytest.importorskip("torch")
+    mean = torch.from_numpy(predictors.mean("source_id").values)
+    expected = torch.nn.functional.interpolate(mean[:, None], scale_factor=8, mode="bilinear")[:, 0]
+    estimate = ensemble_mean(predictors, xr.ones_like(reference), **TRAIN)
+    np.testing.assert_allclose(estimate, expected.numpy(), atol=1e-6)
+
+
+def test_interpolation_takes_a_descending_latitude(predictors, reference):
+    expected = delta_change(predictors, reference, **TRAIN)
+    flipped = delta_change(predictors.isel(lat=slice(None, None, -1)), reference, **TRAIN)
+    xr.testing.assert_allclose(flipped, expected)
+    north_first = reference.isel(lat=slice(None, None, -1))
+    xr.testing.assert_allclose(
+        delta_change(predictors, north_first, **TRAIN).sortby("lat"), expected
+    )
+
+
+def test_a_missing_coarse_cell_is_left_to_its_neighbours(reference):
+    predictors = sources(on_grid(lambda t, lat, lon: lat / 100, COARSE_LAT, COARSE_LON))
+    predictors = predictors.where((predictors.lat != 19) | (predictors.lon != 72))
+    everywhere = xr.ones_like(reference)
+    estimate = ensemble_mean(predictors, everywhere, **TRAIN).isel(time=0)
+    # in the missing cell's outer corner nothing is left; between it and 74 E its neighbour counts
+    assert np.isnan(estimate.sel(lat=18.125, lon=71.125))
+    np.testing.assert_allclose(estimate.sel(lat=18.125, lon=73.125), 0.19, rtol=1e-6)
+    np.testing.assert_allclose(estimate.sel(lat=22.125, lon=77.125), 0.22125, rtol=1e-6)
+    assert estimate.isnull().sum() == 4 * 4  # only fine cells whose four neighbours are that one
+
+
+def test_a_month_missing_in_one_source_is_the_mean_of_the_others(predictors, reference):
+    gappy = predictors.copy()
+    gappy[0, 3] = np.nan
+    estimate = ensemble_mean(gappy, reference, **TRAIN)
+    alone = ensemble_mean(predictors.isel(source_id=[1]), reference, **TRAIN)
+    np.testing.assert_allclose(estimate[3], alone[3], rtol=1e-6)
+
+
+def test_climatology_repeats_the_months_of_the_training_period(predictors, reference):
+    # the reference differs in 2002, which is not in the training period
+    changed = reference.where(reference.time.dt.year < 2002, reference + 1)
+    estimate = climatology(predictors, changed, **TRAIN)
+    expected = changed.sel(time=["2000-05-01", "2001-05-01"]).mean("time")
+    for year in ("2000", "2003"):
+        np.testing.assert_allclose(estimate.sel(time=f"{year}-05-01"), expected, rtol=1e-6)
+
+
+def test_delta_change_adds_the_change_of_the_ensemble(reference):
+    def source(offset, change):
+        return on_grid(
+            lambda t, lat, lon: offset + 0.02 * (t % 12) + change * (t >= 24),
+            COARSE_LAT,
+            COARSE_LON,
+        )
+
+    predictors = sources(source(0.1, 0.03), source(0.4, 0.05))
+    estimate = delta_change(predictors, reference, **TRAIN)
+    # bias and season of the sources do not matter; their mean changes by 0.04 after 2001
+    cycle = climatology(predictors, reference, **TRAIN)
+    np.testing.assert_allclose(estimate[:24], cycle[:24], atol=1e-6)
+    np.testing.assert_allclose(estimate[24:], cycle[24:] + 0.04, atol=1e-6)
+
+
+def test_delta_change_averages_to_the_climatology_in_the_training_period(predictors, reference):
+    estimate = delta_change(predictors, reference, **TRAIN).sel(time=slice("2000", "2001"))
+    cycle = climatology(predictors, reference, **TRAIN).sel(time=slice("2000", "2001"))
+    july = estimate.time.dt.month == 7
+    np.testing.assert_allclose(
+        estimate.sel(time=july).mean("time"), cycle.sel(time=july).mean("time"), rtol=1e-5
+    )
+
+
+def test_baselines_keep_experiments_and_work_on_dask(predictors, reference):
+    both = xr.concat([predictors, predictors + 0.1], pd.Index(["x", "y"], name="experiment_id"))
+    for baseline in (ensemble_mean, delta_change):
+        lazy = baseline(both.chunk(time=20), reference.chunk(time=15), **TRAIN)
+        assert lazy.dims == ("experiment_id", "time", "lat", "lon")
+        expected = baseline(predictors, reference, **TRAIN)
+        xr.testing.assert_allclose(lazy.isel(experiment_id=0, drop=True).compute(), expected)
+
+
+@pytest.mark.parametrize("baseline", ALL)
+def test_baselines_name_the_months_that_the_reference_has(baseline, predictors, reference):
+    with pytest.raises(ValueError, match="`train_period`.*`reference`.*2000-01 to 2002-06"):
+        baseline(predictors, reference, train_period=("1950", "1999"))
+    with pytest.raises(ValueError, match="every calendar month.*with 6 of them"):
+        baseline(predictors, reference, train_period=("2002", "2002"))
+
+
+def test_delta_change_needs_the_training_period_of_the_predictors(predictors, reference):
+    with pytest.raises(ValueError, match="`train_period`.*`predictors`.*2002-01 to 2003-12"):
+        delta_change(predictors.sel(time=slice("2002", "2003")), reference, **TRAIN)
+
+
+@pytest.mark.parametrize("baseline", ALL)
+def test_baselines_need_sources_and_one_unit(baseline, predictors, reference):
+    with pytest.raises(ValueError, match="`predictors` must have the dimension source_id"):
+        baseline(predictors.isel(source_id=0), reference, **TRAIN)
+    with pytest.raises(ValueError, match="`predictors` must have the units"):
+        baseline(predictors.assign_attrs(units="kg m-2"), reference, **TRAIN)
+
+
+def test_the_fine_grid_must_lie_within_the_coarse_cells(predictors, reference):
+    with pytest.raises(ValueError, match="`reference` must lie within.*lon -71"):
+        ensemble_mean(predictors, reference.assign_coords(lon=reference.lon - 142.2), **TRAIN)

@@ -1,0 +1,176 @@
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from smcore.changes import change_rate, portrait
+
+EAST = {"south": 0, "north": 90, "west": 95, "east": 180}
+
+
+@pytest.fixture
+def theta():
+    time = pd.date_range("1995-01", "2040-12", freq="MS")
+    rng = np.random.default_rng(0)
+    field = xr.DataArray(
+        0.3 + 0.05 * rng.normal(size=(time.size, 3, 4)),
+        dims=("time", "lat", "lon"),
+        coords={"time": time, "lat": [60.0, 40, 20], "lon": [80.0, 90, 100, 110]},
+        attrs={"units": "m3 m-3"},
+    )
+    return field.where((field.lat != 60) | (field.lon != 110))  # one cell of ocean
+
+
+def step(theta, *, before, after):
+    return xr.where(theta.time.dt.year < 2015, before, after) * xr.ones_like(theta)
+
+
+PERIODS = {"period": ("2021", "2040"), "baseline": ("1995", "2014")}
+
+
+def test_change_rate_of_a_step(theta):
+    rate = change_rate(step(theta, before=0.2, after=0.25), **PERIODS)
+    np.testing.assert_allclose(rate, 25)
+    assert rate.attrs["units"] == "%"
+    np.testing.assert_allclose(change_rate(step(theta, before=0.2, after=0.17), **PERIODS), -15)
+
+
+def test_change_rate_agrees_with_a_slow_loop(theta):
+    sums = {"period": [], "baseline": []}
+    for i, time in enumerate(pd.to_datetime(theta.time.values)):
+        if time.month not in (5, 6):
+            continue
+        total = weight = 0
+        for j, lat in enumerate(theta.lat.values):
+            for k in (2, 3):  # 100 and 110 E
+                if np.isfinite(theta.values[i, j, k]):
+                    total += np.cos(np.deg2rad(lat)) * theta.values[i, j, k]
+                    weight += np.cos(np.deg2rad(lat))
+        if 2021 <= time.year <= 2040:
+            sums["period"].append(total / weight)
+        if 1995 <= time.year <= 2014:
+            sums["baseline"].append(total / weight)
+    expected = 100 * (np.mean(sums["period"]) / np.mean(sums["baseline"]) - 1)
+    np.testing.assert_allclose(change_rate(theta, **PERIODS, months=[5, 6], region=EAST), expected)
+
+
+def test_change_rate_is_a_ratio_of_means_not_a_mean_of_ratios():
+    time = pd.date_range("2000-01", "2001-12", freq="MS")
+    values = np.repeat([[[0.1, 0.3]], [[0.2, 0.3]]], 12, axis=0)  # one cell doubles, one stays
+    theta = xr.DataArray(
+        values, dims=("time", "lat", "lon"), coords={"time": time, "lat": [30.0], "lon": [80.0, 90]}
+    )
+    rate = change_rate(theta, period=("2001", "2001"), baseline=("2000", "2000"))
+    np.testing.assert_allclose(rate, 25)  # 0.5 / 0.4, where the mean of ratios gives 50
+
+
+def test_region_as_a_mask_and_as_bounds_agree(theta):
+    mask = (theta.lon >= 95) & (theta.lat < 90)
+    bounds = change_rate(theta, **PERIODS, region=EAST)
+    np.testing.assert_allclose(change_rate(theta, **PERIODS, region=mask), bounds)
+
+
+def test_neighbouring_regions_share_no_cell(theta):
+    # the border runs through the cells at 40 N: they belong to the north
+    wet = theta.where(theta.lat >= 40, 1.0)
+    north = {"south": 40, "north": 90, "west": 0, "east": 180}
+    south = north | {"south": 0, "north": 40}
+    np.testing.assert_allclose(change_rate(wet, **PERIODS, region=south), 0, atol=1e-9)
+    expected = change_rate(theta.sel(lat=[60, 40]), **PERIODS)
+    np.testing.assert_allclose(change_rate(wet, **PERIODS, region=north), expected)
+
+
+def test_december_belongs_to_the_winter_of_the_following_year(theta):
+    december = theta.time.dt.month == 12
+    year = theta.time.dt.year
+    # wet: December 2020; the winter of 2021 has it, the calendar year 2021 does not
+    field = xr.ones_like(theta).where(~(december & (year == 2020)), 4.0)
+    one = {"period": ("2021", "2021"), "baseline": ("1996", "1996")}
+    np.testing.assert_allclose(change_rate(field, **one, months=[12, 1, 2]), 100)
+    np.testing.assert_allclose(change_rate(field, **one, months=[12]), 0)
+    np.testing.assert_allclose(change_rate(field, **one), 0)
+    # likewise November, where the season begins with it
+    field = xr.ones_like(theta).where(~((theta.time.dt.month == 11) & (year == 2020)), 5.0)
+    np.testing.assert_allclose(change_rate(field, **one, months=[11, 12, 1, 2]), 100)
+
+
+def test_an_incomplete_winter_is_left_out(theta):
+    # the record begins in January 1995, so the first full winter is that of 1996
+    field = theta.where(theta.time.dt.year > 1995, 9.0)
+    field = field.where(field.time >= np.datetime64("1995-12-01"), 99.0)
+    winter = change_rate(field, **PERIODS, months=[12, 1, 2])
+    later = change_rate(
+        field, period=("2021", "2040"), baseline=("1996", "2014"), months=[1, 12, 2]
+    )
+    np.testing.assert_allclose(winter, later)
+
+
+def test_change_rate_keeps_further_dimensions_and_works_on_dask(theta):
+    both = xr.concat([theta, 2 * theta], pd.Index(["ssp126", "ssp585"], name="experiment_id"))
+    rate = change_rate(both.chunk(time=100), **PERIODS)
+    assert rate.dims == ("experiment_id",)
+    np.testing.assert_allclose(rate, float(change_rate(theta, **PERIODS)))
+
+
+def test_change_rate_works_on_a_360_day_calendar(theta):
+    time = xr.date_range(
+        "1995-01", periods=theta.sizes["time"], freq="MS", calendar="360_day", use_cftime=True
+    )
+    expected = change_rate(theta, **PERIODS, months=[12, 1, 2])
+    result = change_rate(theta.assign_coords(time=time), **PERIODS, months=[12, 1, 2])
+    np.testing.assert_allclose(result, expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"period": ("2071", "2100")}, "`period`.*2071 to 2100.*1995-01 to 2040-12"),
+        ({"baseline": ("1980", "1990")}, "`baseline`.*1980 to 1990"),
+        ({"baseline": ("1995", "1995"), "months": [12, 1, 2]}, "`baseline`.*all of the months"),
+        ({"period": ("2021-06", "2040")}, "`period` must be a first and a last year"),
+        ({"months": [0]}, "`months` must be numbers from 1 to 12"),
+        ({"months": []}, "`months`"),
+        ({"region": EAST | {"west": 120}}, "`region` must contain cells.*lon 80 to 110"),
+        ({"region": {"south": 10, "north": 30}}, "`region` must have the keys"),
+        ({"region": {"south": 50, "north": 70, "west": 105, "east": 120}}, "`region`.*only NaN"),
+    ],
+)
+def test_change_rate_says_what_is_wrong(theta, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        change_rate(theta, **(PERIODS | arguments))
+
+
+def test_region_mask_must_be_boolean_and_on_the_same_grid(theta):
+    with pytest.raises(ValueError, match="`region` must be boolean"):
+        change_rate(theta, **PERIODS, region=theta.isel(time=0))
+    shifted = (theta.isel(time=0) > 0).assign_coords(lat=theta.lat + 1)
+    with pytest.raises(ValueError, match="lat"):
+        change_rate(theta, **PERIODS, region=shifted)
+
+
+def test_portrait_holds_the_change_rates(theta):
+    regions = {"east": EAST, "all": None, "south": (theta.lat < 50) & (theta.lon > 0)}
+    result = portrait(
+        theta,
+        periods=[("2021", "2030"), ("2031", "2040")],
+        baseline=("1995", "2014"),
+        regions=regions,
+    )
+    assert result.dims == ("region", "part", "period")
+    assert result.sizes == {"region": 3, "part": 17, "period": 2}
+    assert result.part.values.tolist()[:6] == ["annual", "MAM", "JJA", "SON", "DJF", "Jan"]
+    assert result.attrs["units"] == "%"
+    for label, months in {"annual": None, "DJF": [12, 1, 2], "May": [5]}.items():
+        expected = change_rate(
+            theta, period=("2031", "2040"), baseline=("1995", "2014"), months=months, region=EAST
+        )
+        cell = result.sel(region="east", part=label, period="2031-2040")
+        np.testing.assert_allclose(cell, expected)
+
+
+def test_portrait_puts_further_dimensions_first(theta):
+    both = xr.concat([theta, theta], pd.Index(["ssp126", "ssp585"], name="experiment_id"))
+    result = portrait(
+        both, periods=[("2021", "2040")], baseline=("1995", "2014"), regions={"all": None}
+    )
+    assert result.dims == ("experiment_id", "region", "part", "period")

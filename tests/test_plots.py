@@ -1,0 +1,396 @@
+import json
+import socket
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import shapely
+import xarray as xr
+from matplotlib.colors import to_hex
+from matplotlib.text import Annotation, Text
+
+from smcore import plots
+
+pytestmark = pytest.mark.filterwarnings("error")
+SCENARIOS = ["ssp126", "ssp245", "ssp370", "ssp585"]
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("a figure tried to open a network connection")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+
+
+def grid(**panels):
+    """A field with lat, lon of different length over eastern Asia, and a missing corner."""
+    coords = {**panels, "lat": np.arange(20.5, 53, 4), "lon": np.arange(73, 136, 4.5)}
+    shape = [len(values) for values in coords.values()]
+    values = np.random.default_rng(1).uniform(0.05, 0.45, shape)
+    values[..., -3:, -2:] = np.nan
+    return xr.DataArray(values, coords, tuple(coords), attrs={"units": "m3 m-3"})
+
+
+def draw(fig):
+    fig.canvas.draw()
+    return fig
+
+
+def map_axes(fig):
+    return [ax for ax in fig.axes if hasattr(ax, "projection")]
+
+
+def texts(ax):
+    return [text.get_text() for text in ax.texts]
+
+
+# maps
+
+
+def test_maps_draw_one_panel_without_dimensions():
+    fig = draw(plots.maps(grid(), quantity="theta"))
+    assert len(map_axes(fig)) == 1
+    assert fig.axes[-1].get_xlabel() == "volumetric water content (m³ m⁻³)"
+
+
+def test_maps_name_and_letter_the_panels_of_a_dimension():
+    field = grid(experiment=SCENARIOS).assign_attrs(units="1 per decade")
+    fig = draw(plots.maps(field, quantity="ssmi_slope", col="experiment"))
+    titles = [ax.get_title(loc="left") for ax in map_axes(fig)]
+    assert titles == ["(a) SSP1-2.6", "(b) SSP2-4.5", "(c) SSP3-7.0", "(d) SSP5-8.5"]
+    assert fig.axes[-1].get_xlabel() == "SSMI slope (per decade)"
+    # four panels stand in one row: the same height above the foot of the page
+    assert len({round(ax.get_position().y0, 6) for ax in map_axes(fig)}) == 1
+
+
+def test_maps_head_the_columns_and_rows_of_two_dimensions():
+    field = grid(season=["MAM", "JJA", "DJF"], experiment=SCENARIOS[:2])
+    fig = draw(plots.maps(field, quantity="bias", row="season", col="experiment"))
+    axes = map_axes(fig)
+    assert [ax.get_title() for ax in axes] == ["SSP1-2.6", "SSP2-4.5", "", "", "", ""]
+    assert [text.get_text() for text in fig.texts] == ["MAM", "JJA", "DJF"]
+    shown = axes[3].collections[0].get_array().compressed()  # second row, second column
+    expected = field.sel(season="JJA", experiment="ssp245").values
+    np.testing.assert_array_equal(shown, expected[~np.isnan(expected)])
+
+
+def test_maps_wrap_many_panels_into_a_square():
+    fig = plots.maps(grid(source_id=list("abcdefg")), quantity="mae", col="source_id")
+    x = {round(ax.get_position().x0, 6) for ax in map_axes(fig)}
+    y = {round(ax.get_position().y0, 6) for ax in map_axes(fig)}
+    assert (len(x), len(y)) == (3, 3)
+
+
+def test_maps_label_the_outer_panels_only():
+    fig = draw(plots.maps(grid(a=[1, 2], b=[1, 2]), quantity="theta", row="a", col="b"))
+    left = [ax.yaxis.get_tick_params()["labelleft"] for ax in map_axes(fig)]
+    below = [ax.xaxis.get_tick_params()["labelbottom"] for ax in map_axes(fig)]
+    assert left == [True, False, True, False]
+    assert below == [False, False, True, True]
+
+
+def test_maps_do_not_depend_on_the_order_of_dimensions():
+    field = grid(experiment=SCENARIOS[:2])
+    one = plots.maps(field, quantity="theta", col="experiment")
+    other = plots.maps(
+        field.transpose("lon", "experiment", "lat"), quantity="theta", col="experiment"
+    )
+    for a, b in zip(map_axes(one), map_axes(other)):
+        np.testing.assert_array_equal(
+            a.collections[0].get_array().filled(-1), b.collections[0].get_array().filled(-1)
+        )
+
+
+def test_maps_put_a_descending_latitude_the_right_way_up():
+    field = grid().isel(lat=slice(None, None, -1))
+    fig = plots.maps(field, quantity="theta")
+    corners = map_axes(fig)[0].collections[0].get_coordinates()
+    assert corners[0, 0, 1] > corners[-1, 0, 1]  # the first row of cells is the northern one
+    # half a cell, 2.25 and 2 degrees, around centres of 73 to 131.5 E and 20.5 to 52.5 N
+    assert map_axes(fig)[0].get_extent() == pytest.approx((70.75, 133.75, 18.5, 54.5))
+
+
+def test_maps_refuse_an_unknown_quantity_with_the_choices():
+    with pytest.raises(ValueError, match="`quantity`.*theta.*ssmi_slope.*'soil'"):
+        plots.maps(grid(), quantity="soil")
+
+
+def test_maps_refuse_other_units_and_dimensions():
+    with pytest.raises(ValueError, match="'m3 m-3 decade-1'.*'m3 m-3 year-1'"):
+        plots.maps(grid().assign_attrs(units="m3 m-3 year-1"), quantity="theta_slope")
+    with pytest.raises(ValueError, match="`field` must have the dimensions"):
+        plots.maps(grid(time=[1, 2]), quantity="theta")
+
+
+def test_maps_refuse_dots_on_another_grid():
+    with pytest.raises(ValueError, match="lat"):
+        plots.maps(grid(), quantity="theta", dots=grid().assign_coords(lat=np.arange(9)) > 0.2)
+
+
+def test_maps_explain_dots_hatching_outline_and_notes():
+    field = grid(experiment=SCENARIOS[:2])
+    dots = (field > 0.3).assign_attrs(long_name="significant")
+    hatching = (field < 0.1).assign_attrs(long_name="sources disagree")
+    notes = xr.DataArray(["70 % < 0.04", "22 % < 0.04"], {"experiment": field.experiment})
+    fig = draw(
+        plots.maps(
+            field,
+            quantity="mae",
+            col="experiment",
+            dots=dots,
+            hatching=hatching,
+            study_area=shapely.box(80, 25, 120, 45),
+            notes=notes,
+        )
+    )
+    legend = [text.get_text() for text in fig.legends[0].get_texts()]
+    assert legend == ["study area", "significant", "sources disagree"]
+    assert [texts(ax) for ax in map_axes(fig)] == [["70 % < 0.04"], ["22 % < 0.04"]]
+
+
+def test_dots_stand_for_blocks_that_are_at_least_half_true():
+    mask = xr.DataArray(
+        [[1, 1, 0, 0, 1], [0, 0, 0, 0, 1], [1, 0, 1, 1, 1], [0, 0, 1, 1, 1]],
+        {"lat": [10.0, 11, 12, 13], "lon": [0.0, 1, 2, 3, 4]},
+    ).astype(bool)
+    # blocks of 2 x 2 hold 2, 0 / 1, 4 of 4; the fifth column fills no block
+    lon, lat = plots._thinned(mask, 2)
+    assert list(zip(lat, lon)) == [(10.5, 0.5), (12.5, 2.5)]
+
+
+def test_months_are_titled_by_year_and_month():
+    theta = grid(time=pd.date_range("2050-11-01", periods=3, freq="MS"))
+    fig = draw(plots.months(theta))
+    titles = [ax.get_title(loc="left") for ax in map_axes(fig)]
+    assert titles == ["(a) 2050-11", "(b) 2050-12", "(c) 2051-01"]
+
+
+def test_months_refuse_more_than_a_year():
+    with pytest.raises(ValueError, match="at most 12 months, got 13"):
+        plots.months(grid(time=pd.date_range("2050-01-01", periods=13, freq="MS")))
+
+
+def test_diverging_quantities_are_brown_below_zero_and_green_above():
+    for name in ("bias", "difference", "ssmi_slope", "theta_slope", "change"):
+        quantity = plots.QUANTITIES[name]
+        assert quantity.levels == tuple(-level for level in reversed(quantity.levels))
+        shade = plt.get_cmap(quantity.cmap)
+        red, _, blue, _ = shade(quantity.norm(quantity.levels[0] * 0.9))
+        assert red > blue
+        red, _, blue, _ = shade(quantity.norm(quantity.levels[-1] * 0.9))
+        assert blue > red
+
+
+def test_levels_hold_the_thresholds_of_the_paper():
+    assert {0.04, 0.06, 0.1} <= set(plots.QUANTITIES["mae"].levels)
+    assert {-0.05, 0, 0.05} <= set(plots.QUANTITIES["ssmi_slope"].levels)
+
+
+# shipped outlines
+
+
+def test_coastline_tells_land_from_sea():
+    land = shapely.from_geojson(plots.LAND.read_text(encoding="utf-8"))
+    for lon, lat, expected in [
+        (116.4, 39.9, True),  # Beijing
+        (91.1, 29.7, True),  # Lhasa
+        (110.0, 19.2, True),  # Hainan
+        (125.0, 30.0, False),  # East China Sea
+        (51.0, 42.0, False),  # Caspian Sea
+    ]:
+        assert land.contains(shapely.Point(lon, lat)) == expected
+
+
+def test_countries_have_codes_and_plausible_areas():
+    text = plots.LAND.with_name("countries.geojson").read_text(encoding="utf-8")
+    outlines = {
+        feature["properties"]["id"]: shapely.geometry.shape(feature["geometry"])
+        for feature in json.loads(text)["features"]
+    }
+    # Lambert's cylindrical projection keeps areas; land area in 1000 km2 from the CIA Factbook
+    for code, area in {"496": 1564, "524": 147, "764": 513}.items():  # Mongolia, Nepal, Thailand
+        flat = shapely.transform(
+            outlines[code],
+            lambda xy: 6371 * np.column_stack([np.deg2rad(xy[:, 0]), np.sin(np.deg2rad(xy[:, 1]))]),
+        )
+        assert outlines[code].is_valid
+        assert flat.area / 1000 == pytest.approx(area, rel=0.02)
+
+
+# lines
+
+
+def test_loss_curve_marks_the_best_epoch_and_the_baselines():
+    history = pd.DataFrame(
+        {"train": [4e-3, 2e-3, 1e-3], "validation": [4e-3, 1.5e-3, 2e-3]}, index=[0, 1, 2]
+    )
+    fig = draw(plots.loss_curve(history, best_epoch=1, baseline={"climatology": 1.7e-3}))
+    (ax,) = fig.axes
+    assert ax.get_yscale() == "log"
+    assert ax.get_ylabel() == "mean squared error of θ\nin (m³ m⁻³)²"
+    lines = {line.get_label(): line for line in ax.lines}
+    assert list(lines) == ["training", "validation", "climatology", "kept: epoch 1"]
+    np.testing.assert_array_equal(lines["kept: epoch 1"].get_xydata(), [[1, 1.5e-3]])
+    np.testing.assert_array_equal(lines["climatology"].get_ydata(), [1.7e-3, 1.7e-3])
+
+
+def test_loss_curve_draws_the_learning_rate_below():
+    history = pd.DataFrame({"train": [2.0, 1], "validation": [2.0, 1], "learning_rate": [1e-4] * 2})
+    fig = draw(plots.loss_curve(history))
+    assert [ax.get_ylabel() for ax in fig.axes][1] == "learning\nrate"
+
+
+@pytest.fixture
+def series():
+    names = ["ERA5-Land", "product", "ensemble mean", "MIROC6", "GFDL-ESM4"]
+    time = pd.date_range("2008-01-01", periods=24, freq="MS")
+    values = np.random.default_rng(2).uniform(0.1, 0.4, (5, 2, 24))
+    coords = {"dataset": names, "site": ["arid", "humid"], "time": time}
+    return xr.DataArray(values, coords, tuple(coords), attrs={"units": "m3 m-3"})
+
+
+def test_site_series_tell_reference_product_and_the_rest(series):
+    fig = draw(plots.site_series(series.transpose("time", "site", "dataset")))
+    assert [ax.get_title(loc="left") for ax in fig.axes] == ["(a) arid", "(b) humid"]
+    assert fig.get_supylabel() == "volumetric water content (m³ m⁻³)"
+    legend = [text.get_text() for text in fig.legends[0].get_texts()]
+    assert legend == ["ERA5-Land", "product", "ensemble mean", "2 others"]
+    reference, product, *_ = fig.axes[1].lines
+    assert reference.get_color() == "black"
+    np.testing.assert_array_equal(
+        product.get_ydata(), series.sel(dataset="product", site="humid").values
+    )
+
+
+def test_seasonal_cycle_runs_from_january_to_december(series):
+    cycles = series.groupby("time.month").mean().rename(site="region")
+    fig = draw(plots.seasonal_cycle(cycles.isel(month=slice(None, None, -1))))
+    assert "".join(text.get_text() for text in fig.axes[0].get_xticklabels()) == "JFMAMJJASOND"
+    np.testing.assert_array_equal(fig.axes[0].lines[0].get_xdata(), np.arange(1, 13))
+    assert fig.axes[0].get_ylabel() == "volumetric water content\n(m³ m⁻³)"
+
+
+def test_fan_has_the_colours_of_the_ipcc():
+    coords = {"experiment": ["historical", *SCENARIOS], "region": ["north"], "year": [2014, 2015]}
+    series = xr.DataArray(np.ones((5, 1, 2)), coords, tuple(coords))
+    fig = draw(plots.fan(series))
+    colours = [to_hex(line.get_color()) for line in fig.axes[0].lines]
+    assert colours == ["#000000", "#173c66", "#f79420", "#e71d25", "#951b1e"]
+    names = [text.get_text() for text in fig.legends[0].get_texts()]
+    assert names == ["historical", "SSP1-2.6", "SSP2-4.5", "SSP3-7.0", "SSP5-8.5"]
+
+
+def test_fan_refuses_other_dimensions():
+    with pytest.raises(ValueError, match="`series` must have the dimensions"):
+        plots.fan(xr.DataArray([1.0], dims="year"))
+
+
+# tables
+
+
+def test_portrait_groups_the_experiments_by_period():
+    parts = ["annual", "MAM", "JJA", "SON", "DJF", *[f"{month}" for month in range(1, 13)]]
+    coords = {
+        "region": ["north", "south"],
+        "part": parts,
+        "period": ["2021-2040", "2041-2070", "2071-2100"],
+        "experiment": SCENARIOS,
+    }
+    change = xr.DataArray(np.full((2, 17, 3, 4), -0.04), coords, tuple(coords))
+    change.loc["north", "annual", "2041-2070", "ssp126"] = 22.36
+    change.loc["north", "MAM", "2021-2040", "ssp245"] = -14.85
+    change.loc["south", "annual", "2021-2040", "ssp126"] = np.nan
+    fig = draw(plots.portrait(change.transpose("experiment", "part", "region", "period")))
+    north, south, bar = fig.axes
+    assert bar.get_xlabel() == "change of water content (%)"
+    assert [north.get_title(loc="left"), south.get_title(loc="left")] == ["(a) north", "(b) south"]
+    written = texts(north)
+    assert written[4] == "22"  # first row, second period, first scenario
+    assert written[12 + 1] == "−15"  # second row, first period, second scenario
+    assert written[0] == "0.0"  # never a negative zero
+    assert written[17 * 12 :] == ["2021-2040", "2041-2070", "2071-2100"]
+    assert len(texts(south)) == 17 * 12 - 1 + 3  # nothing is written into a missing cell
+    assert [label.get_text() for label in north.get_yticklabels()] == parts
+
+
+def test_quality_matrix_reads_without_colour():
+    table = pd.DataFrame(
+        {"historical": ["ok", "error"], "ssp126": ["warning", "missing"], "ssp245": ["ok", "ok"]},
+        index=["MIROC6", "TaiESM1"],
+    )
+    fig = draw(plots.quality_matrix(table))
+    assert texts(fig.axes[0]) == ["✓", "!", "✓", "✗", "–", "✓"]
+    legend = [text.get_text() for text in fig.legends[0].get_texts()]
+    assert legend == ["✓ ok (3)", "! warning (1)", "✗ error (1)", "– missing (1)"]
+
+
+def test_quality_matrix_refuses_an_unknown_verdict_with_the_choices():
+    with pytest.raises(ValueError, match="ok.*warning.*error.*missing.*'fine'"):
+        plots.quality_matrix(pd.DataFrame({"historical": ["fine"]}))
+
+
+# Taylor diagram
+
+
+def statistics(**points):
+    ratio, r = np.transpose(list(points.values()))
+    return xr.Dataset(
+        {"std_ratio": ("dataset", ratio), "correlation": ("dataset", r)}, {"dataset": list(points)}
+    )
+
+
+def numbers(diagram):
+    notes = [text for text in diagram.texts if isinstance(text, Annotation)]
+    return [text for text in notes if text.get_text().isdigit()]
+
+
+def test_taylor_puts_a_point_at_its_angle_and_radius():
+    fig = draw(plots.taylor(statistics(reference=(1, 1), product=(1, 0.6), MIROC6=(0.5, 0.8))))
+    diagram, table = fig.axes
+    marks = [line.get_xydata()[0] for line in diagram.lines if line.get_marker() in ("D", "o")]
+    # cos(angle) = r, so with r = 0.6 and radius 1 the point is at (0.6, 0.8)
+    angle, radius = np.transpose(marks)
+    np.testing.assert_allclose(radius * np.cos(angle), [0.6, 0.4])
+    np.testing.assert_allclose(radius * np.sin(angle), [0.8, 0.3])
+    assert np.rad2deg(diagram.get_xlim()[1]) == pytest.approx(90)
+    # the law of cosines: sqrt(1 + 1 - 1.2) and sqrt(1 + 0.25 - 0.8)
+    assert {"0.89", "0.67"} <= set(texts(table))
+
+
+def test_taylor_opens_to_a_half_circle_for_a_negative_correlation():
+    fig = draw(plots.taylor(statistics(a=(1, -0.3), b=(1.2, 0.5))))
+    assert np.rad2deg(fig.axes[0].get_xlim()[1]) == pytest.approx(180)
+
+
+def test_taylor_lists_a_dataset_without_values():
+    fig = draw(plots.taylor(statistics(a=(1.0, 0.3), b=(1.2, np.nan))))
+    assert [text.get_text() for text in numbers(fig.axes[0])] == ["1"]
+    assert texts(fig.axes[1]).count("–") == 2
+
+
+def test_taylor_gives_a_family_one_colour_and_no_two_numbers_one_place():
+    rng = np.random.default_rng(3)
+    points = {f"m{k}": (rng.normal(1, 0.1), rng.uniform(0.5, 0.7)) for k in range(27)}
+    families = {name: "odd" if k % 2 else "even" for k, name in enumerate(points)}
+    fig = draw(plots.taylor(statistics(**points), families=families))
+    diagram = fig.axes[0]
+    shades = {
+        to_hex(line.get_color()) for line in diagram.lines if line.get_markeredgewidth() == 0.4
+    }
+    assert len(shades) == 2
+    boxes = [Text.get_window_extent(text) for text in numbers(diagram)]  # without its line
+    assert len(boxes) == 27
+    # neighbours may touch, but no number hides the middle of another
+    for k, box in enumerate(boxes):
+        middles = [((b.x0 + b.x1) / 2, (b.y0 + b.y1) / 2) for b in boxes[:k] + boxes[k + 1 :]]
+        assert not any(box.contains(*middle) for middle in middles)
+
+
+def test_figures_are_closed_for_pyplot_and_leave_its_settings_alone():
+    before = dict(plt.rcParams)
+    fig = plots.maps(grid(), quantity="theta")
+    assert plt.get_fignums() == []
+    assert dict(plt.rcParams) == before
+    assert draw(fig).axes

@@ -1,0 +1,197 @@
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from smcore.ssmi import annual_mean, seasonal_mean, ssmi
+
+
+def monthly(first, last, dtype=float, shape=(2, 3)):
+    time = pd.date_range(first, last, freq="MS")
+    rng = np.random.default_rng(0)
+    return xr.DataArray(
+        (0.3 + 0.02 * rng.normal(size=(time.size, *shape))).astype(dtype),
+        dims=("time", "lat", "lon"),
+        coords={"time": time, "lat": [30.0, 20][: shape[0]], "lon": np.arange(shape[1]) + 70.0},
+        attrs={"units": "m3 m-3"},
+        name="theta",
+    )
+
+
+def test_ssmi_agrees_with_a_slow_loop():
+    theta = monthly("2015-01", "2024-12")
+    index = ssmi(theta, baseline=("2016", "2020"))
+    for i, time in enumerate(theta.time.values):
+        month = pd.Timestamp(time).month
+        same = [
+            j
+            for j, other in enumerate(pd.to_datetime(theta.time.values))
+            if other.month == month and 2016 <= other.year <= 2020
+        ]
+        sample = theta.values[same, 1, 2]
+        expected = (theta.values[i, 1, 2] - sample.mean()) / sample.std()
+        np.testing.assert_allclose(index.values[i, 1, 2], expected)
+
+
+def test_ssmi_has_mean_zero_and_standard_deviation_one_in_the_baseline():
+    index = ssmi(monthly("2015-01", "2044-12", dtype="float32"), baseline=("2015", "2044"))
+    march = index.sel(time=index.time.dt.month == 3).astype(float)
+    assert index.dtype == "float32"
+    np.testing.assert_allclose(march.mean("time"), 0, atol=1e-4)
+    np.testing.assert_allclose(march.std("time"), 1, rtol=1e-4)
+
+
+def test_ssmi_of_a_straight_line_reaches_the_bound_however_steep_it_is():
+    theta = monthly("2015-01", "2100-12")
+    for rate in (1e-5, 1e-3):
+        line = theta * 0 + rate * (theta.time.dt.year - 2015)
+        annual = annual_mean(ssmi(line)).isel(lat=0, lon=0)
+        slope = np.polyfit(annual.year, annual, 1)[0]
+        np.testing.assert_allclose(slope, np.sqrt(12 / (86**2 - 1)))
+
+
+def test_ssmi_of_the_population_is_at_most_the_bound_for_any_series():
+    annual = annual_mean(ssmi(monthly("2015-01", "2100-12").cumsum("time"))).isel(lat=1, lon=1)
+    assert abs(np.polyfit(annual.year, annual, 1)[0]) <= np.sqrt(12 / (86**2 - 1))
+
+
+def test_ssmi_takes_a_given_standard_deviation():
+    theta = monthly("2015-01", "2020-12")
+    by_month = xr.DataArray(
+        np.full((12, 2), 0.05),
+        dims=("month", "lat"),
+        coords={"month": range(1, 13), "lat": theta.lat},
+    )
+    by_month[6] = 0.1  # July
+    index = ssmi(theta, standard_deviation=by_month)
+    july = theta.sel(time="2017-07") - theta.sel(time=theta.time.dt.month == 7).mean("time")
+    np.testing.assert_allclose(index.sel(time="2017-07"), july / 0.1)
+    june = theta.sel(time="2017-06") - theta.sel(time=theta.time.dt.month == 6).mean("time")
+    np.testing.assert_allclose(index.sel(time="2017-06"), june / 0.05)
+    assert index.dims == theta.dims
+
+    everywhere = ssmi(theta, standard_deviation=xr.DataArray(0.05))
+    np.testing.assert_allclose(everywhere.sel(time="2017-06"), june / 0.05)
+
+
+def test_ssmi_refuses_a_standard_deviation_of_another_grid_or_unit():
+    theta = monthly("2015-01", "2020-12")
+    spread = theta.std("time", keep_attrs=True)
+    with pytest.raises(ValueError, match="lat"):
+        ssmi(theta, standard_deviation=spread.assign_coords(lat=spread.lat + 1))
+    with pytest.raises(ValueError, match="`standard_deviation` must have the units"):
+        ssmi(theta, standard_deviation=spread.assign_attrs(units="kg m-2"))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_ssmi_of_a_constant_or_missing_cell_is_nan(dtype):
+    theta = monthly("2015-01", "2021-12", dtype=dtype)
+    theta[:, 0, 1] = 0.3
+    theta[:, 1, 0] = np.nan
+    index = ssmi(theta)
+    assert index[:, 0, 1].isnull().all()
+    assert index[:, 1, 0].isnull().all()
+    assert index[:, 0, 0].notnull().all()
+
+
+def test_ssmi_leaves_out_missing_months():
+    theta = monthly("2015-01", "2021-12")
+    gappy = theta.where(theta.time != theta.time[14])
+    expected = theta.isel(time=[2, 26, 38, 50, 62, 74])  # the other Marches
+    index = ssmi(gappy)
+    assert index[14].isnull().all()
+    np.testing.assert_allclose(
+        index[26], (theta[26] - expected.mean("time")) / expected.std("time")
+    )
+
+
+def test_ssmi_names_the_period_that_theta_has():
+    with pytest.raises(ValueError, match="`baseline`.*1990-01 to 2014-12"):
+        ssmi(monthly("1990-01", "2014-12"))
+
+
+def test_ssmi_says_what_it_used_and_keeps_coordinates():
+    theta = monthly("2015-02", "2020-12")  # some sources start in February
+    index = ssmi(theta)
+    assert index.attrs["baseline"] == "2015-02 to 2020-12"
+    assert index.attrs["units"] == "1"
+    assert set(index.coords) == {"time", "lat", "lon"}
+
+
+def test_ssmi_and_means_work_on_dask_arrays_and_other_calendars():
+    theta = monthly("2015-01", "2020-12")
+    lazy = ssmi(theta.chunk(time=10))
+    assert lazy.chunks
+    xr.testing.assert_allclose(lazy, ssmi(theta))
+    xr.testing.assert_allclose(annual_mean(theta.chunk(time=10)), annual_mean(theta))
+    days = theta.assign_coords(
+        time=xr.date_range("2015-01", periods=72, freq="MS", calendar="360_day", use_cftime=True)
+    )
+    np.testing.assert_allclose(ssmi(days), ssmi(theta))
+    xr.testing.assert_allclose(seasonal_mean(days), seasonal_mean(theta))
+
+
+@pytest.mark.parametrize("function", [ssmi, annual_mean, seasonal_mean])
+def test_a_repeated_month_is_refused(function):
+    theta = monthly("2015-01", "2016-12")
+    with pytest.raises(ValueError, match="one value per month"):
+        function(xr.concat([theta, theta.isel(time=[3])], "time"))
+
+
+def test_annual_mean_takes_full_years_only():
+    theta = monthly("2014-12", "2017-11", dtype="float32")
+    mean = annual_mean(theta)
+    assert mean.dims == ("year", "lat", "lon")
+    assert mean.year.values.tolist() == [2015, 2016]
+    assert mean.year.dtype.kind == "i"
+    assert mean.dtype == "float32"
+    assert mean.attrs["units"] == "m3 m-3"
+    np.testing.assert_allclose(mean[0], theta.values[1:13].mean(axis=0), rtol=1e-6)
+
+
+def test_annual_mean_needs_every_month_of_a_cell():
+    theta = monthly("2015-01", "2016-12")
+    theta[5, 0, 0] = np.nan
+    mean = annual_mean(theta)
+    assert np.isnan(mean[0, 0, 0])
+    assert mean.isnull().sum() == 1
+
+
+def test_annual_mean_needs_a_full_year():
+    with pytest.raises(ValueError, match="full calendar year, got 2015-02 to 2016-11"):
+        annual_mean(monthly("2015-02", "2016-11"))
+
+
+def test_seasonal_mean_counts_winter_for_the_year_of_its_january():
+    theta = monthly("2015-01", "2017-12")
+    mean = seasonal_mean(theta)
+    assert mean.dims == ("season", "year", "lat", "lon")
+    assert mean.season.values.tolist() == ["MAM", "JJA", "SON", "DJF"]
+    assert mean.year.values.tolist() == [2015, 2016, 2017]
+    winter = theta.sel(time=["2015-12-01", "2016-01-01", "2016-02-01"]).mean("time")
+    np.testing.assert_allclose(mean.sel(season="DJF", year=2016), winter)
+    np.testing.assert_allclose(
+        mean.sel(season="SON", year=2017), theta.sel(time=slice("2017-09", "2017-11")).mean("time")
+    )
+    assert mean.sel(season="DJF", year=2015).isnull().all()
+
+
+def test_seasonal_mean_has_85_winters_in_a_scenario():
+    mean = seasonal_mean(monthly("2015-01", "2100-12", shape=(1, 1)))
+    valid = mean.notnull().sum("year").squeeze()
+    assert mean.sizes["year"] == 86
+    assert mean.year.dtype.kind == "i"
+    assert dict(zip(mean.season.values, valid.values, strict=True)) == {
+        "MAM": 86,
+        "JJA": 86,
+        "SON": 86,
+        "DJF": 85,
+    }
+
+
+def test_seasonal_mean_drops_what_is_incomplete():
+    mean = seasonal_mean(monthly("2015-04", "2015-09", shape=(1, 1)))
+    assert mean.year.values.tolist() == [2015]
+    assert mean.notnull().squeeze().values.tolist() == [False, True, False, False]
+    with pytest.raises(ValueError, match="full season"):
+        seasonal_mean(monthly("2015-04", "2015-05"))
