@@ -10,7 +10,8 @@ SNAKEMAKE_ARGS ?=
 REALDATA ?=
 
 SNAKEMAKE = $(PYTHON) -m snakemake --cores $(CORES) --config profile=$(PROFILE) \
-    --quiet all --rerun-incomplete --max-checksum-file-size 200MB
+    --quiet rules progress host reason \
+    --nolock --rerun-incomplete --max-checksum-file-size 200MB
 STUDY = $(PYTHON) -c "import sys; from smcore.config import Study; study = Study.load(sys.argv[1]);
 
 .PHONY: book test setup data real bench serve clean

@@ -1,7 +1,7 @@
 """The order of the chapters: what each reads, what it leaves, and the book in the end.
 
     snakemake --cores 2 --config profile=demo
-    snakemake --cores 2 --config 'parameters={"07_period_change": {"baseline_period": ["1985", "2014"]}}'
+    snakemake --cores 2 --config 'parameters={"05_future_trends": {"experiments": ["ssp126"]}}'
 
 What has not changed does not run again. Stores that resume (prepared fields, checkpoints, products)
 are not declared, because Snakemake deletes declared files before it runs a rule; a small manifest
@@ -9,6 +9,7 @@ with their checksums stands for them, written last.
 """
 
 import ast
+import fcntl
 import json
 import os
 import shlex
@@ -20,9 +21,15 @@ from pathlib import Path
 import jupytext
 
 from smcore.config import Study
+from snakemake.logging import logger
+from snakemake.settings.enums import Quietness
 
 
 workdir: workflow.basedir
+
+
+if Quietness.RULES in (workflow.output_settings.quiet or []):
+    logger.setLevel("WARNING")  # the chapters tell how far they are, Snakemake what went wrong
 
 
 ROOT = Path(workflow.basedir)
@@ -32,7 +39,7 @@ study = Study.load(PROFILE)
 
 def local(path):
     """The path as seen from the project, so that a moved project knows its files again."""
-    return Path(os.path.relpath(path, ROOT))
+    return Path(os.path.relpath(ROOT / path, ROOT))
 
 
 PREPARED, MODEL = local(study.prepared), local(study.model)
@@ -69,6 +76,21 @@ for key in [*config.keys() - {"profile", "parameters"}, *parameters.keys() - LEA
     raise ValueError(f"config: {key!r} is neither `profile`, `parameters` nor a chapter")
 
 
+def lock(path, wait):
+    """Hold `path` while this process lives; unlike Snakemake's own lock, no longer than that."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = open(path, "w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        raise RuntimeError(f"another run is at work on the study {study.name!r}: wait for it")
+    return file
+
+
+if workflow.is_main_process and not workflow.dryrun:
+    held = lock(local(study.directory / ".lock"), wait=False)
+
+
 def imported(code):
     """Files of smcore that a piece of code imports."""
     for node in ast.walk(ast.parse(code)):
@@ -87,7 +109,7 @@ def imported(code):
 
 
 def sources(chapter):
-    """The chapter, the modules it imports, directly or not, and the data files they name."""
+    """The chapter, modules it imports, directly or not, the data files they name, the models."""
     page = Path("notebooks", f"{chapter}.md")
     cells = jupytext.read(ROOT / page, fmt="md:myst").cells
     code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
@@ -99,7 +121,7 @@ def sources(chapter):
         waiting |= set(imported(found[path])) - found.keys()
     text = "\n".join(found.values())
     shipped = [path for path in (ROOT / "data").iterdir() if path.is_file() and path.name in text]
-    return sorted(map(str, [*found, *(path.relative_to(ROOT) for path in shipped)]))
+    return sorted({str(local(path)) for path in [*found, *shipped, study.model_table]})
 
 
 def command(chapter):
@@ -110,17 +132,13 @@ def command(chapter):
 
 
 def copy_results():
-    """Replace book/results by this study's pages and figures; what is the same is not touched."""
+    """Replace book/results by this study's pages and figures."""
     folder = Path("book", "results")
-    folder.mkdir(exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
     pages = [CHAPTERS / f"{chapter}.ipynb" for chapter in LEAVES]
-    new = {path.name: path for path in [*pages, *RESULTS.glob("*.png")]}
-    for old in folder.iterdir():
-        if old.name not in new:
-            old.unlink()
-    for name, path in new.items():
-        if not (folder / name).exists() or (folder / name).read_bytes() != path.read_bytes():
-            shutil.copyfile(path, folder / name)
+    for path in [*pages, *RESULTS.glob("*.png")]:
+        shutil.copy2(path, folder)
 
 
 def quietly(*arguments):
@@ -132,7 +150,8 @@ def quietly(*arguments):
         text=True,
     )
     if done.returncode:
-        sys.exit(f"{done.stdout}\n{shlex.join(map(str, arguments))} failed: see above")
+        print(done.stdout, file=sys.stderr)
+        raise RuntimeError(f"{shlex.join(map(str, arguments))} failed: see above")
 
 
 rule book:
@@ -148,7 +167,10 @@ rule book:
     output:
         HTML / "index.html",
     run:
+        binding = lock(Path(".snakemake/book.lock"), wait=True)  # all studies share book/results
         copy_results()
+        # From nothing: Sphinx repeats no warning of a page that it has read before.
+        shutil.rmtree(HTML.parent, ignore_errors=True)
         build = ["build", ".", "-W", "-n", "--keep-going", "--path-output", study.directory]
         quietly(Path(sys.executable).with_name("jupyter-book"), *build)
         quietly(sys.executable, "book/check.py", HTML)

@@ -39,9 +39,9 @@ try:
     from smcore.store import replacing
 except ModuleNotFoundError as missing:
     venv = ROOT / ".venv"
-    if __name__ != "__main__" or Path(sys.prefix) == venv:
+    if __name__ != "__main__":
         raise
-    if not (venv / "bin/python").exists():
+    if Path(sys.prefix) == venv or not (venv / "bin/python").exists():
         sys.exit(f"{missing}: run `make setup` first, or activate the environment of the book")
     os.execv(venv / "bin/python", [str(venv / "bin/python"), *sys.argv])
 
@@ -93,8 +93,8 @@ def parse_value(name, text):
             f'({str(error).splitlines()[0]}); write a list as \'["1985", "2014"]\' and a text '
             "that looks like something else in two pairs of quotes: '\"1985-01-01\"'"
         ) from None
-    if value in ("None", "True", "False"):
-        raise ValueError(f"parameter `{name}`: write null, true or false instead of {value}")
+    if value == "None":
+        raise ValueError(f"parameter `{name}`: write null for Python's None")
     return value
 
 
@@ -344,7 +344,8 @@ def main(arguments=None, *, root=ROOT):
             values[name] = parse_value(name, text)
         destination = asked.output
         if destination is None:
-            destination = Study.load(asked.profile).chapters / f"{asked.chapter}.ipynb"
+            study = Study.load(asked.profile)
+            destination, results = study.chapters / f"{asked.chapter}.ipynb", study.results
         elif destination.suffix != ".ipynb":
             raise ValueError(
                 f"-o takes the name of a notebook, such as my.ipynb, not {destination}"
@@ -358,6 +359,7 @@ def main(arguments=None, *, root=ROOT):
         return 2
 
     start = time.monotonic()
+    results.mkdir(parents=True, exist_ok=True)
     show("started")
     try:
         run(notebook, destination, root=root, show=show)
@@ -372,6 +374,11 @@ def main(arguments=None, *, root=ROOT):
     return 0
 
 
-if __name__ == "__main__":
+def die_on_sigterm():
+    """Let SIGTERM end the kernel, too, as Ctrl-C does."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+
+
+if __name__ == "__main__":
+    die_on_sigterm()
     sys.exit(main())

@@ -157,6 +157,7 @@ class Study(_Strict):
     directory: Path
     cmip6_directory: Path
     era5land_directory: Path
+    results: Path  # tables and numbers that the chapters leave
     demo: DemoWorld | None = None
 
     @classmethod
@@ -240,14 +241,30 @@ class Study(_Strict):
         return self.directory / "products" / name
 
     @property
-    def results(self):
-        """Directory of tables and numbers that the chapters leave."""
-        return self.directory / "results"
-
-    @property
     def chapters(self):
         """Directory of the executed chapters."""
         return self.directory / "chapters"
+
+    @property
+    def edition(self):
+        """One sentence on what the numbers of this study are made of."""
+        origin = (
+            "**Synthetic data: a demo world with invented sources, reference and truth; nothing "
+            "here describes a real climate.**"
+            if self.synthetic
+            else "Made from the CMIP6 and ERA5-Land archives."
+        )
+        return (
+            f"{origin} Profile `{self.name}`, network `{self.network.name}`, {len(self.sources)} "
+            f"sources; trained on {'-'.join(self.periods.train)}, tested on "
+            f"{'-'.join(self.periods.test)}."
+        )
+
+    def __repr__(self):
+        return f"<Study {self.name}, network {self.network.name}>"
+
+    def _repr_markdown_(self):
+        return self.edition
 
     def fingerprint(self, *keys):
         """Twelve hexadecimal digits that change when one of the named keys changes."""
@@ -256,7 +273,8 @@ class Study(_Strict):
     @property
     def hash(self):
         """Fingerprint of everything except titles and places."""
-        places = {"title", "directory", "cmip6_directory", "era5land_directory", "model_table"}
+        places = {"title", "directory", "cmip6_directory", "era5land_directory", "results"}
+        places |= {"model_table"}
         return self.fingerprint(*(set(type(self).model_fields) - places))
 
 
@@ -291,6 +309,7 @@ def _resolve(raw):
 
     directory = ROOT / (raw.get("directory") or f"data/{raw['name']}")
     raw["directory"] = directory
+    raw["results"] = ROOT / (raw.get("results") or directory / "results")
     raw["cmip6_directory"] = ROOT / (raw.get("cmip6_directory") or directory / "archive/CMIP6")
     raw["era5land_directory"] = ROOT / (
         raw.get("era5land_directory") or directory / "archive/ERA5-Land"

@@ -245,6 +245,26 @@ def area_share(condition, weights, *, mask=None):
     return share.rename("area_share")
 
 
+def together(fields, *, dim="dataset", join="exact"):
+    """Fields by name as one array with a new first dimension.
+
+    Parameters
+    ----------
+    fields : dict of str to xr.DataArray or xr.Dataset
+        Same dimensions; coordinates that are not dimensions are dropped.
+    dim : str, default: "dataset"
+        Name of the new dimension; the names of the fields become its coordinate.
+    join : {"exact", "outer"}, default: "exact"
+        Whether different coordinates are an error, or missing where a field has none.
+    """
+    plain = [
+        field.drop_vars([name for name in field.coords if name not in field.dims])
+        for field in fields.values()
+    ]
+    index = xr.Variable(dim, list(fields))
+    return xr.concat(plain, index, join=join, combine_attrs="drop_conflicts")
+
+
 def _require_same_units(estimate, reference):
     units = estimate.attrs.get("units"), reference.attrs.get("units")
     if None not in units and units[0] != units[1]:

@@ -406,11 +406,11 @@ def fan(series):
     Parameters
     ----------
     series : xr.DataArray
-        Dimensions experiment, region, year; missing where an experiment has no such year.
+        Dimensions experiment_id, region, year; missing where an experiment has no such year.
     """
-    _require_dims(series, "series", "experiment", "region", "year")
+    _require_dims(series, "series", "experiment_id", "region", "year")
     fig, axes = _region_panels(series, 2, sharex=True)
-    _draw_lines(fig, axes.flat, series, panel="region", line="experiment", x="year")
+    _draw_lines(fig, axes.flat, series, panel="region", line="experiment_id", x="year")
     for ax in axes[:, 0]:
         ax.set_ylabel(_axis_label(series, "\n"))
     return fig
@@ -478,14 +478,14 @@ def portrait(change):
     Parameters
     ----------
     change : xr.DataArray
-        In %, dimensions region, part, period, experiment. The 17 parts are the year, the four
+        In %, dimensions region, part, period, experiment_id. The 17 parts are the year, the four
         seasons and the twelve months, in the order given. Cells show two significant digits.
     """
-    _require_dims(change, "change", "region", "part", "period", "experiment")
-    style, width = QUANTITIES["change"], change.sizes["experiment"]
+    _require_dims(change, "change", "region", "part", "period", "experiment_id")
+    style, width = QUANTITIES["change"], change.sizes["experiment_id"]
     fig, axes = _region_panels(change, 4, sharey=True)
     for number, (ax, region) in enumerate(zip(axes.flat, change.region.values)):
-        cells = change.sel(region=region).transpose("part", "period", "experiment")
+        cells = change.sel(region=region).transpose("part", "period", "experiment_id")
         values = cells.values.reshape(len(cells.part), -1)
         digits = np.where(abs(values) < 9.95, 1, 0)
         text = np.vectorize(lambda x, d: f"{x:z.{d}f}".replace("-", "−"))(values, digits)
@@ -499,7 +499,7 @@ def portrait(change):
             ax.text((k + 0.5) * width, -0.15, _name(period), ha="center", va="bottom", size=7)
             if k:
                 ax.axvline(k * width, color="white", linewidth=3)
-        experiments = [_name(e) for e in change.experiment.values] * len(cells.period)
+        experiments = [_name(e) for e in change.experiment_id.values] * len(cells.period)
         ax.set_xticks(np.arange(len(experiments)) + 0.5, experiments, rotation=90)
         ax.set_yticks(np.arange(len(cells.part)) + 0.5, cells.part.values, rotation=0)
         ax.tick_params(length=0)
@@ -642,7 +642,7 @@ def _number_points(ax, points, numbers):
     """Write each number close to its point where it covers no point and no other number."""
     # all lengths in typographic points, so that the choice holds for any resolution
     centres = ax.transData.transform(points) * 72 / ax.figure.dpi
-    size = np.array([3.8, 3.0])  # half width and height of a number
+    size = np.array([4.2, 3.2])  # half width and height of a number
     taken = [(centre, np.array([2.6, 2.6])) for centre in centres]
     directions = np.deg2rad(np.arange(45, 405, 22.5))
     steps = [r * np.array([np.cos(a), np.sin(a)]) for r in (8, 12, 16, 22, 29) for a in directions]

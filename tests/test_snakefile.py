@@ -1,5 +1,6 @@
 """The order of the chapters, on a project whose chapters take no time."""
 
+import fcntl
 import os
 import re
 import shutil
@@ -8,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = {
@@ -65,11 +68,9 @@ def finished(tmp_path_factory):
         (root / folder).mkdir(parents=True)
     for name in ("Snakefile", "smcore/__init__.py", "smcore/config.py"):
         shutil.copy(ROOT / name, root / name)
-    for name in ("cmip6_models.csv", "paper_claims.yml"):
-        shutil.copy(ROOT / "data" / name, root / "data" / name)
-    profile = (ROOT / "notebooks/profiles/tiny.yml").read_text()
-    profile = re.sub(r"model_table: .*", "model_table: data/cmip6_models.csv", profile)
-    (root / "notebooks/profiles/tiny.yml").write_text(profile)
+    for path in [*ROOT.glob("data/*.csv"), ROOT / "data/paper_claims.yml"]:
+        shutil.copy(path, root / "data")
+    shutil.copy(ROOT / "notebooks/profiles/tiny.yml", root / "notebooks/profiles")
     (root / "notebooks/run.py").write_text(RUN)
     for name, code in CHAPTERS.items():
         page = f"# A chapter\n\n```{{code-cell}} ipython3\n:tags: [hide-input]\n\n{code}\n```\n"
@@ -97,7 +98,9 @@ def _snakemake(root, *arguments, parameters="{}"):
     command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
     command += ["--config", "profile=tiny", f"parameters={parameters}"]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=root, env=environment, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -134,7 +137,7 @@ def test_a_touched_file_runs_nothing(project):
 def test_a_parameter_of_chapter_7_runs_chapter_7_the_ledger_and_the_book(project):
     parameters = '{"07_period_change": {"baseline_period": ["1985", "2014"]}}'
     assert _planned(project, parameters=parameters) == {"07_period_change", "08_ledger", "book"}
-    said = _snakemake(project, parameters=parameters)
+    said = _snakemake(project, "--until", "07_period_change", parameters=parameters)
     assert "ran 07_period_change --profile tiny -p baseline_period ['1985', '2014']" not in said
     assert 'ran 07_period_change --profile tiny -p baseline_period ["1985", "2014"]' in said
 
@@ -161,6 +164,13 @@ def test_changed_claims_run_the_ledger_only(project):
 def test_a_changed_page_runs_the_book_only(project):
     (project / "book/index.md").write_text("# Another book\n")
     assert _planned(project) == {"book"}
+
+
+def test_two_runs_of_one_study_do_not_mix(project):
+    with open(project / "data/tiny/.lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(AssertionError, match="another run is at work on the study 'tiny'"):
+            _snakemake(project)
 
 
 def test_parameters_of_no_chapter_are_refused(project):

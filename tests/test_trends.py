@@ -60,7 +60,7 @@ def test_theil_sen_agrees_with_scipy(name):
 
 
 def test_theil_sen_is_the_median_and_ignores_one_outlier():
-    # slopes 1, 1, 99, 1, 148, 197... of 0 1 2 300: 1, 1, 100 | 1, 149.5 | 298 -> (1 + 100) / 2
+    # slopes 1, 1, 1, 100, 149.5, 298 and six pairs: (1 + 100) / 2; then 1 in six of ten pairs
     assert theil_sen(as_series([0.0, 1, 2, 300])).slope[0] == 50.5
     assert theil_sen(as_series([0.0, 1, 2, 3, 300])).slope[0] == 1
 
