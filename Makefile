@@ -14,7 +14,7 @@ SNAKEMAKE = $(PYTHON) -m snakemake --cores $(CORES) --config profile=$(PROFILE) 
     --nolock --rerun-incomplete --max-checksum-file-size 200MB
 STUDY = $(PYTHON) -c "import sys; from smcore.config import Study; study = Study.load(sys.argv[1]);
 
-.PHONY: book test setup data real bench serve clean
+.PHONY: book test setup real serve clean
 .DEFAULT_GOAL := book
 
 # Runs the chapters that are out of date, then binds the book.
@@ -45,16 +45,9 @@ endif
 	.venv/bin/python -m pip install $(PIP_ARGS) --no-deps -e .
 	cp requirements.txt .venv/requirements.txt
 
-# Fetches the files of a profile that names real data.
-data: setup
-	$(STUDY) from smcore import acquire; acquire.download(acquire.plan(study))" $(PROFILE)
-
-# Reads a folder of real files as the chapters would.
+# Runs the library on a folder of real files: the plumbing, not the skill.
 real: setup
 	$(PYTHON) tests/real_input.py $(REALDATA)
-
-bench: setup
-	set -e; for script in benchmarks/*.py; do $(PYTHON) $$script; done
 
 serve: setup
 	$(STUDY) print(study.directory / '_build/html')" $(PROFILE) | \

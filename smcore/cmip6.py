@@ -127,7 +127,8 @@ def open_mrsos(directory, source_id, experiment_id, *, variant_label=None, perio
     variant_label : str, optional
         The member; may be left out where there is only one.
     period : (str, str), optional
-        First and last year, both included; every month must be there exactly once.
+        First and last year, both included; every month must be there. Where files overlap,
+        the earlier one counts.
 
     Returns
     -------
@@ -151,10 +152,21 @@ def open_mrsos(directory, source_id, experiment_id, *, variant_label=None, perio
 
 def open_files(paths, *, period=None):
     """As `open_mrsos`, from the paths of one series, without limits on the values."""
-    parts = [_open_file(path) for path in paths]
-    theta = xr.concat(parts, "time", join="exact", combine_attrs="override")
-    theta = theta.sortby("time").drop_duplicates("time")
+    parts, problems = [], []
+    for path in paths:
+        try:
+            parts.append(_open_file(path))
+        except ValueError as error:
+            problems.append(f"{path}: {error}")
+    if problems:
+        raise ValueError("\n".join(problems))
     names = ", ".join(Path(path).name for path in paths)
+    try:
+        theta = xr.concat(parts, "time", join="exact", combine_attrs="override")
+    except ValueError as error:
+        raise ValueError(f"{names}: the files are not on one grid ({error})") from error
+    theta = theta.sortby("time").drop_duplicates("time")
+    theta.attrs["tracking_ids"] = [part.attrs["tracking_ids"][0] for part in parts]
     if period is not None:
         wanted = pd.date_range(f"{period[0]}-01", f"{period[1]}-12", freq="MS")
         missing = wanted.difference(theta.indexes["time"])
@@ -174,30 +186,28 @@ def limit(theta):
 
 
 def _open_file(path):
-    path = Path(path)
     try:
         dataset = xr.open_dataset(path, decode_times=False, chunks={"time": 120}, engine="netcdf4")
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"{path}: cannot be read as NetCDF ({error}): truncated or not a NetCDF file; "
-            "fetch it again"
+            f"cannot be read as NetCDF ({error}): truncated or not a NetCDF file; fetch it again"
         ) from error
     if "mrsos" not in dataset:
-        raise ValueError(f"{path}: no variable mrsos; it holds {', '.join(dataset.data_vars)}")
+        raise ValueError(f"no variable mrsos; it holds {', '.join(dataset.data_vars)}")
     mrsos = dataset["mrsos"]
     if mrsos.dims != ("time", "lat", "lon"):
         raise ValueError(
-            f"{path}: mrsos has dimensions {mrsos.dims}, not (time, lat, lon): for unstructured "
-            "and curvilinear grids install xESMF (conda-forge) and regrid the file first"
+            f"mrsos has dimensions {mrsos.dims}, not (time, lat, lon): for unstructured and "
+            "curvilinear grids install xESMF (conda-forge) and regrid the file first"
         )
     theta = volumetric_water_content(mrsos.where((mrsos < 1e4) & (mrsos > -1e3)))
     calendar = dataset["time"].attrs.get("calendar", "standard")
-    theta = theta.reset_coords(drop=True).assign_coords(time=_months(dataset, path))
-    theta.attrs |= {"calendar": calendar, "tracking_id": dataset.attrs.get("tracking_id", "")}
+    theta = theta.reset_coords(drop=True).assign_coords(time=_months(dataset))
+    theta.attrs |= {"calendar": calendar, "tracking_ids": [dataset.attrs.get("tracking_id", "")]}
     return _standard_axes(theta)
 
 
-def _months(dataset, path):
+def _months(dataset):
     """First day of each month: calendars are matched by year and month only."""
     time = dataset["time"]
     bounds = dataset.get(time.attrs.get("bounds"))
@@ -209,7 +219,7 @@ def _months(dataset, path):
             decode_times=xr.coders.CFDatetimeCoder(use_cftime=True),
         )["middle"].values
     except (ValueError, OverflowError) as error:
-        raise ValueError(f"{path}: time cannot be decoded: {error}") from error
+        raise ValueError(f"time cannot be decoded: {error}") from error
     return pd.DatetimeIndex([f"{stamp.year:04d}-{stamp.month:02d}-01" for stamp in stamps])
 
 

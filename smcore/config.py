@@ -4,7 +4,7 @@ import difflib
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import pandas as pd
 import yaml
@@ -22,6 +22,12 @@ def _period(value):
     if first > last:
         raise ValueError("the period is empty: write the earlier year first")
     return value
+
+
+def _once(values):
+    if len(set(values)) < len(values):
+        raise ValueError("each may be named only once")
+    return values
 
 
 Period = Annotated[tuple[str, str], AfterValidator(_period)]
@@ -144,8 +150,10 @@ class Study(_Strict):
     title: str
     network: Network
     model_table: Path
-    sources: tuple[str, ...]
-    experiments: tuple[Literal[SCENARIOS], ...] = Field(default=SCENARIOS, min_length=1)
+    sources: Annotated[tuple[str, ...], AfterValidator(_once)] = Field(min_length=1)
+    experiments: Annotated[tuple[Literal[SCENARIOS], ...], AfterValidator(_once)] = Field(
+        default=SCENARIOS, min_length=1
+    )
     periods: Periods
     domain: Domain = Domain()
     scale_factor: int = Field(default=8, gt=1)  # fine cells per coarse cell, along each axis
@@ -188,7 +196,10 @@ class Study(_Strict):
             raise FileNotFoundError(
                 f"there is no profile {str(profile)!r}: name one of {known}, or a .yml file"
             )
-        raw = yaml.safe_load(path.read_text())
+        try:
+            raw = yaml.safe_load(path.read_text())
+        except yaml.YAMLError as error:
+            raise ValueError(f"profile {path} cannot be read as YAML: {error}") from error
         if not isinstance(raw, dict):
             raise ValueError(f"profile {path}: expected `key: value` lines, got {raw!r}")
         raw = _merge(raw, overrides) | {"name": path.stem}
@@ -249,13 +260,13 @@ class Study(_Strict):
     def edition(self):
         """One sentence on what the numbers of this study are made of."""
         origin = (
-            "**Synthetic data: a demo world with invented sources, reference and truth; nothing "
-            "here describes a real climate.**"
+            "Synthetic data: a demo world with invented sources, reference and truth; nothing "
+            "here describes a real climate."
             if self.synthetic
             else "Made from the CMIP6 and ERA5-Land archives."
         )
         return (
-            f"{origin} Profile `{self.name}`, network `{self.network.name}`, {len(self.sources)} "
+            f"{origin} Profile {self.name}, network {self.network.name}, {len(self.sources)} "
             f"sources; trained on {'-'.join(self.periods.train)}, tested on "
             f"{'-'.join(self.periods.test)}."
         )
@@ -264,7 +275,7 @@ class Study(_Strict):
         return f"<Study {self.name}, network {self.network.name}>"
 
     def _repr_markdown_(self):
-        return self.edition
+        return f"**{self.edition}**"
 
     def fingerprint(self, *keys):
         """Twelve hexadecimal digits that change when one of the named keys changes."""
@@ -286,7 +297,8 @@ def _merge(mapping, overrides):
     merged = dict(mapping)
     for key, value in overrides.items():
         if isinstance(value, dict):
-            merged[key] = _merge(mapping.get(key) or {}, value)
+            inner = mapping.get(key)
+            merged[key] = _merge(inner if isinstance(inner, dict) else {}, value)
         elif value is not None:
             merged[key] = value
     return merged
@@ -301,31 +313,33 @@ def _resolve(raw):
     problems = []
 
     preset, changes = raw.get("network"), raw.pop("training", None) or {}
-    if preset in NETWORKS:
+    if not isinstance(changes, dict):
+        problems.append(f"training: {changes!r}: expected `key: value` lines such as epochs: 3")
+        changes = {}
+    if str(preset) in NETWORKS:
         raw["network"] = NETWORKS[preset].model_dump() | changes
     else:
         problems.append(f"network: {preset!r}: expected one of {', '.join(NETWORKS)}")
         raw["network"] = NETWORKS["paper"]
 
-    directory = ROOT / (raw.get("directory") or f"data/{raw['name']}")
+    directory = ROOT / str(raw.get("directory") or f"data/{raw['name']}")
     raw["directory"] = directory
-    raw["results"] = ROOT / (raw.get("results") or directory / "results")
-    raw["cmip6_directory"] = ROOT / (raw.get("cmip6_directory") or directory / "archive/CMIP6")
-    raw["era5land_directory"] = ROOT / (
-        raw.get("era5land_directory") or directory / "archive/ERA5-Land"
-    )
+    raw["results"] = ROOT / str(raw.get("results") or directory / "results")
+    for key, folder in (("cmip6_directory", "CMIP6"), ("era5land_directory", "ERA5-Land")):
+        raw[key] = ROOT / str(raw.get(key) or directory / "archive" / folder)
 
     table = ROOT / str(raw.get("model_table"))
     raw["model_table"] = table
     if not table.is_file():
         problems.append(f"model_table: {str(table)!r}: there is no such file; name a CSV table")
-        raw.setdefault("sources", ())
+        raw["sources"] = raw.get("sources") or ("unknown",)
         return problems
     models = _model_table(table)
     if raw.get("sources") is None:
         raw["sources"] = tuple(models.index[models["default25"] == "yes"])
-    for source_id in set(raw["sources"]) - set(models.index):
-        near = difflib.get_close_matches(str(source_id), models.index, n=1)
+    named = raw["sources"] if isinstance(raw["sources"], list | tuple) else ()
+    for source_id in sorted({str(name) for name in named} - set(models.index)):
+        near = difflib.get_close_matches(source_id, models.index, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"add it to {table.name}"
         problems.append(f"sources: {source_id!r}: not in the model table; {hint}")
     return problems
@@ -381,14 +395,18 @@ def _conflicts(raw):
 def _describe(model, problem):
     """One line for a pydantic problem: key, value, expectation, remedy."""
     where = ".".join(str(part) for part in problem["loc"])
+    if where.startswith("network."):  # the profile's `training` changes the preset
+        where = where.replace("network", "training", 1)
     if problem["type"] == "extra_forbidden":
         for part in problem["loc"][:-1]:
-            field = model.model_fields.get(part)
-            model = getattr(field, "annotation", None)
-        known = list(getattr(model, "model_fields", {}))
+            if part in model.model_fields:
+                kind = model.model_fields[part].annotation
+                inner = [m for m in (kind, *get_args(kind)) if hasattr(m, "model_fields")]
+                model = inner[0] if inner else model  # a region may be named as one of its keys
+        known = list(model.model_fields)
         near = difflib.get_close_matches(problem["loc"][-1], known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(known)}"
-        return f"{where}: unknown key; {hint}"
+        return f"{where}: {problem['input']!r}: unknown key; {hint}"
     if problem["type"] == "missing":
         return f"{where}: this key is missing; add it"
     message = problem["msg"].removeprefix("Value error, ")

@@ -28,6 +28,7 @@ from smcore.progress import track
 from smcore.regrid import regrid
 from smcore.store import replacing, sha256, write_json
 
+WORLD_VERSION = 2  # to be raised with every change of the world: archives are then made anew
 WORLD = {"south": -10, "north": 80, "west": 30, "east": 180}  # where this world has land
 SUBSET = {"south": 0, "north": 75, "west": 40, "east": 170}  # what a subsetting service cuts
 GLOBAL_FILES = {("Alder", "ssp126"), ("Elm", "ssp585")}
@@ -38,6 +39,7 @@ MEMORY = 0.75  # lag-1 autocorrelation of monthly weather
 WEATHER_LAT = np.arange(-15, 85.1, 2.5)
 WEATHER_LON = np.arange(25, 185.1, 2.5)
 VERSION = "v20260101"
+KEYS = ("sources", "experiments", "periods", "domain", "demo")  # what the archive depends on
 
 
 def make_archive(directory, study, *, seed=0):
@@ -46,8 +48,9 @@ def make_archive(directory, study, *, seed=0):
     Parameters
     ----------
     directory : Path
-        Receives ``CMIP6`` (data reference syntax) and ``ERA5-Land``. An archive of the same
-        study and seed is left as it is; any other one that this function made is replaced.
+        New, empty or made by this function; receives ``CMIP6`` (data reference syntax) and
+        ``ERA5-Land``. An archive of the same study and seed is left as it is; any other one
+        that this function made is replaced.
     study : Study
         Its model table, sources, experiments, periods, domain and `demo` switches.
     seed : int, default: 0
@@ -62,27 +65,32 @@ def make_archive(directory, study, *, seed=0):
     ------
     FileExistsError
         If the directory holds files that this function did not make.
+    ValueError
+        If the study is not of the demo world.
     """
+    _check(study)
     directory = Path(directory)
-    manifest = directory / "demo.json"
-    keys = ("sources", "experiments", "periods", "domain", "demo")
-    made = {"fingerprint": study.fingerprint(*keys), "seed": seed, "world": 1}
+    manifest, unfinished = directory / "demo.json", directory / "demo.unfinished"
+    made = {"fingerprint": study.fingerprint(*KEYS), "seed": seed, "world": WORLD_VERSION}
     if manifest.exists():
         found = json.loads(manifest.read_text())
         files = pd.DataFrame(found.pop("files"))
         complete = all(
-            (directory / file.path).is_file() and (directory / file.path).stat().st_size == file.bytes
+            (directory / file.path).is_file()
+            and (directory / file.path).stat().st_size == file.bytes
             for file in files.itertuples()
         )
         if found == made and complete:
             return files
-    elif any(directory.glob("*/**/*.nc")) and not (directory / "demo.unfinished").exists():
+    elif directory.exists() and any(directory.iterdir()) and not unfinished.exists():
         raise FileExistsError(
             f"{directory} holds files that are not of the demo world: choose another folder"
         )
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(parents=True)
-    (directory / "demo.unfinished").touch()
+    directory.mkdir(parents=True, exist_ok=True)
+    unfinished.touch()
+    manifest.unlink(missing_ok=True)
+    for name in ("CMIP6", "ERA5-Land"):
+        shutil.rmtree(directory / name, ignore_errors=True)
 
     # The reference first: it takes longest.
     tasks = [None, *study.sources]
@@ -92,7 +100,7 @@ def make_archive(directory, study, *, seed=0):
         written = [future.result() for future in track(futures, "demo world")]
     files = pd.DataFrame([file for files in written for file in files]).sort_values("path")
     write_json(made | {"files": files.to_dict("records")}, manifest)
-    (directory / "demo.unfinished").unlink()
+    unfinished.unlink()
     return files.reset_index(drop=True)
 
 
@@ -117,11 +125,8 @@ def truth(study, experiment_id):
     ValueError
         If the study is not of the demo world.
     """
-    if study.demo is None:
-        raise ValueError(f"profile {study.name} has no demo section: its truth is not known")
-    grid = fine_grid(
-        study.domain, scale_factor=study.scale_factor, registration=study.registration
-    )
+    _check(study)
+    grid = fine_grid(study.domain, scale_factor=study.scale_factor, registration=study.registration)
     lat, lon = grid["lat"].values, grid["lon"].values
     world = _world(lat, lon)
     months = _month_starts(study.period(experiment_id))
@@ -137,6 +142,11 @@ def truth(study, experiment_id):
         },
         coords={"time": months, "lat": grid["lat"], "lon": grid["lon"]},
     )
+
+
+def _check(study):
+    if study.demo is None:
+        raise ValueError(f"profile {study.name} has no demo section: it is not of the demo world")
 
 
 # --- the world ---------------------------------------------------------------------------
@@ -155,17 +165,21 @@ def _world(lat, lon):
     # Ridges and valleys of 0.9 to 1.7 degrees, which a grid of 2 degrees cannot see.
     waves = [(5.1, 4.2, 0.3), (-3.6, 5.9, 1.7), (6.8, -1.9, 4.1), (2.4, 6.1, 5.2)]
     texture = sum(np.sin(a * y + b * x + c) for a, b, c in waves) / 2.2
-    plateau = step((y - 28.5) / 0.8) * step((37.5 - y) / 1.0) * step((x - 76) / 2) * step((103 - x) / 1.5)
+    plateau = (
+        step((y - 28.5) / 0.8) * step((37.5 - y) / 1.0) * step((x - 76) / 2) * step((103 - x) / 1.5)
+    )
     ranges = bump(y, 43, 2.2) * bump(x, 82, 12) + bump(y, 49, 2.5) * bump(x, 92, 7)
-    ranges = ranges + 0.6 * bump(y, 26, 4) * bump(x, 103, 6) + 0.4 * bump(y, 52, 4) * bump(x, 112, 14)
+    ranges = (
+        ranges + 0.6 * bump(y, 26, 4) * bump(x, 103, 6) + 0.4 * bump(y, 52, 4) * bump(x, 112, 14)
+    )
     rough = np.clip(0.15 + 0.6 * plateau + 0.8 * ranges, 0, 1)
-    elevation = 150 + 4300 * plateau + 1900 * ranges + 700 * rough * texture
+    elevation = 150 + 4300 * plateau + 1900 * ranges + 1000 * rough * texture
 
     east = step((x - 104) / 8 - (y - 36) / 5)
     monsoon = np.maximum(east, 0.9 * step((29 - y) / 1.2) * step((x - 66) / 3))
     boreal = 0.9 * step((y - 51) / 2.5)
     wet = 1 - (1 - monsoon) * (1 - boreal) * (1 - 0.25 * plateau)
-    mean = 0.08 + 0.27 * wet + (0.015 + 0.05 * rough) * texture
+    mean = 0.08 + 0.27 * wet + (0.005 + 0.06 * rough) * texture
 
     month = np.arange(1, 13)[:, None, None]
     summer = np.cos(2 * np.pi * (month - 7.7) / 12)
@@ -180,7 +194,7 @@ def _world(lat, lon):
     response = response + 0.006 * rough * texture - 0.002 * plateau
     response = response + 0.0050 * (north + 0.5 * south) * summer - 0.0045 * west * spring
     # Dry soil has little to lose.
-    response *= np.clip((mean + season - 0.03) / 0.12, 0.1, 1)
+    response *= 1.5 * np.clip((mean + season - 0.03) / 0.12, 0.1, 1)
     weather_std = 0.014 + 0.055 * wet * (1 - wet) + 0.008 * wet
     fields = {
         "elevation": np.maximum(elevation, 0),
@@ -213,7 +227,8 @@ def _land(lat, lon):
         here = (x >= west) & (x < east) & (y >= south) & (y < north)
         if here.any() and not piece.is_empty:
             shapely.prepare(piece)
-            land[here] = shapely.contains_xy(piece, x[here], y[here])
+            # On the edge of a piece is inside as well: there the next one begins.
+            land[here] = shapely.intersects_xy(piece, x[here], y[here])
     return land
 
 
@@ -295,7 +310,9 @@ def _write(source_id, directory, study, seed):
 
 def _write_reference(_, directory, study, seed):
     domain, step = study.domain, study.demo.reference_resolution
-    lat = np.round(domain.north - step * np.arange(round((domain.north - domain.south) / step) + 1), 6)
+    lat = np.round(
+        domain.north - step * np.arange(round((domain.north - domain.south) / step) + 1), 6
+    )
     lon = np.round(domain.west + step * np.arange(round((domain.east - domain.west) / step) + 1), 6)
     world, land = _world(lat, lon), _land(lat, lon)
     months = _month_starts(study.periods.historical)
@@ -403,9 +420,9 @@ def _seen(source_id, model, seed, study):
     mean = climatology.mean(axis=0)
     season = climatology - mean
     shift = random.normal(0, 0.8)  # months
-    phase = np.fft.rfft(season, axis=0) * np.exp(
-        -2j * np.pi * np.arange(7) * shift / 12
-    ).reshape(-1, 1, 1)
+    phase = np.fft.rfft(season, axis=0) * np.exp(-2j * np.pi * np.arange(7) * shift / 12).reshape(
+        -1, 1, 1
+    )
     season = np.fft.irfft(phase, 12, axis=0)
     contrast, swing = random.uniform(0.55, 1.15), random.uniform(0.5, 1.5)
     bias = random.normal(0, 0.03) + 0.035 * pattern()
@@ -456,12 +473,14 @@ def _write_source(source_id, directory, study, seed):
             theta += bias * drift[here, None, None]
             mrsos = np.round(100 * np.clip(theta, 0.005, 0.7), 2).astype("float32")
             paths.append(
-                _write_mrsos(mrsos, months[here], lat, lon, model, experiment_id, study, directory)
+                _write_mrsos(
+                    mrsos, months[here], lat, lon, model, experiment_id, study, directory, seed
+                )
             )
     return paths
 
 
-def _write_mrsos(mrsos, months, lat, lon, model, experiment_id, study, directory):
+def _write_mrsos(mrsos, months, lat, lon, model, experiment_id, study, directory, seed):
     """One file with the name, folders and attributes of the data reference syntax."""
     source_id, calendar, grid_label = model.name, model["calendar"], model["grid_label"]
     member = study.variant_label(source_id, experiment_id)
@@ -471,6 +490,7 @@ def _write_mrsos(mrsos, months, lat, lon, model, experiment_id, study, directory
     folder = directory / "CMIP6" / activity / "DEMO" / source_id / experiment_id / member
     folder = folder / "Lmon" / "mrsos" / grid_label / VERSION
 
+    key = f"{study.fingerprint(*KEYS)} {seed} {name}"
     units = "days since 1850-01-01"
     starts = [(m.year, m.month) for m in months]
     starts.append((months[-1].year + months[-1].month // 12, months[-1].month % 12 + 1))
@@ -524,7 +544,7 @@ def _write_mrsos(mrsos, months, lat, lon, model, experiment_id, study, directory
             "realm": "land",
             "source_id": source_id,
             "table_id": "Lmon",
-            "tracking_id": f"hdl:21.14100/{uuid.uuid5(uuid.NAMESPACE_URL, study.hash + name)}",
+            "tracking_id": f"hdl:21.14100/{uuid.uuid5(uuid.NAMESPACE_URL, key)}",
             "variable_id": "mrsos",
             "variant_label": member,
         },

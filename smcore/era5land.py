@@ -39,22 +39,18 @@ def open_swvl(paths, *, depth="0-7cm", period=None):
     """
     if depth not in LAYERS:
         raise ValueError(f"`depth` must be one of {', '.join(LAYERS)}, got {depth!r}")
-    parts = []
+    parts, problems = [], []
     for path in _files(paths, "*swvl*.nc"):
-        dataset = _standard(path)
-        for name in LAYERS[depth]:
-            if name not in dataset:
-                raise ValueError(
-                    f"{path}: no variable {name}, which depth {depth} needs; "
-                    f"it holds {', '.join(dataset.data_vars)}"
-                )
-            if dataset[name].attrs.get("units") not in UNITS:
-                raise ValueError(
-                    f"{path}: {name} must be in 'm**3 m**-3', got "
-                    f"{dataset[name].attrs.get('units')!r}"
-                )
-        parts.append(sum(dataset[name] * weight for name, weight in LAYERS[depth].items()))
-    theta = xr.concat(parts, "time", join="exact").sortby("time").drop_duplicates("time")
+        try:
+            parts.append(_open_layers(path, depth))
+        except ValueError as error:
+            problems.append(str(error))
+    if problems:
+        raise ValueError("\n".join(problems))
+    try:
+        theta = xr.concat(parts, "time", join="exact").sortby("time").drop_duplicates("time")
+    except ValueError as error:
+        raise ValueError(f"reference: the files are not on one grid ({error})") from error
     if period is not None:
         wanted = pd.date_range(f"{period[0]}-01", f"{period[1]}-12", freq="MS")
         missing = wanted.difference(theta.indexes["time"])
@@ -69,6 +65,20 @@ def open_swvl(paths, *, depth="0-7cm", period=None):
     theta = theta.clip(min=0)
     theta.attrs = {"long_name": f"volumetric water content, {depth}", "units": "m3 m-3"}
     return theta.rename("theta")
+
+
+def _open_layers(path, depth):
+    dataset = _standard(path)
+    for name in LAYERS[depth]:
+        if name not in dataset:
+            raise ValueError(
+                f"{path}: no variable {name}, which depth {depth} needs; "
+                f"it holds {', '.join(dataset.data_vars)}"
+            )
+        units = dataset[name].attrs.get("units")
+        if units not in UNITS:
+            raise ValueError(f"{path}: {name} must be in 'm**3 m**-3', got {units!r}")
+    return sum(dataset[name] * weight for name, weight in LAYERS[depth].items())
 
 
 def open_invariant(paths):
@@ -102,26 +112,35 @@ def _files(paths, pattern):
         paths = sorted(Path(paths).glob(pattern)) if Path(paths).is_dir() else [Path(paths)]
         if not paths:
             raise FileNotFoundError(f"the reference needs files named {pattern}; there are none")
+    for path in paths:
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"there is no file {path}")
     return paths
 
 
 def _standard(path):
     """A file of the Climate Data Store, old or new, with our axes."""
     try:
-        dataset = xr.open_dataset(path, chunks={}, engine="netcdf4")
+        dataset = xr.open_dataset(
+            path,
+            chunks={},
+            engine="netcdf4",
+            # Strings: opening such a file again while it is open can crash netCDF4 1.7.5.
+            drop_variables=["number", "expver"],
+        )
     except (OSError, ValueError) as error:
         raise ValueError(
             f"{path}: cannot be read as NetCDF ({error}): truncated or not a NetCDF file; "
             "fetch it again"
         ) from error
     names = {"valid_time": "time", "latitude": "lat", "longitude": "lon"}
-    dataset = dataset.drop_vars(["number", "expver"], errors="ignore").rename(
+    dataset = dataset.rename(
         {old: new for old, new in names.items() if old in dataset.variables or old in dataset.dims}
     )
     if "time" in dataset.dims:
         month = dataset["time"].values.astype("datetime64[M]").astype("datetime64[ns]")
         dataset = dataset.assign_coords(time=month)
-    # Coordinates are multiples of 0.01 degrees stored with rounding noise.
-    lon = np.round((dataset["lon"].astype(float) + 180) % 360 - 180, 6)
-    dataset = dataset.assign_coords(lat=np.round(dataset["lat"].astype(float), 6), lon=lon)
+    # Coordinates are multiples of 0.01 degrees, in single precision: noise of 1e-5 degrees.
+    lon = np.round((dataset["lon"].astype(float) + 180) % 360 - 180, 4)
+    dataset = dataset.assign_coords(lat=np.round(dataset["lat"].astype(float), 4), lon=lon)
     return dataset.sortby(["lat", "lon"])

@@ -1,5 +1,7 @@
 """The trained network over an experiment: the fused, downscaled product."""
 
+import json
+
 import numpy as np
 import torch
 import xarray as xr
@@ -7,6 +9,7 @@ import xarray as xr
 from smcore import product
 from smcore.prepare import open_predictors, open_static
 from smcore.progress import track
+from smcore.store import sha256
 from smcore.training import load
 
 
@@ -31,7 +34,7 @@ def predict(trained, predictors, static, *, batch_size=12):
     """
     x = trained.statistics.predictors(predictors)
     auxiliary = trained.statistics.auxiliary(static)
-    land = static["land"].values
+    land = static["land"].transpose("lat", "lon").values
     theta = np.empty((len(x), *land.shape), "float32")
     trained.network.eval()
     batches = torch.arange(len(x)).split(batch_size)
@@ -50,7 +53,7 @@ def predict(trained, predictors, static, *, batch_size=12):
 
 
 def fuse(study, experiment_id):
-    """Write the product of one experiment; keep it where it is that of the same configuration.
+    """Write the product of one experiment; keep the one that the same network and input made.
 
     Parameters
     ----------
@@ -64,13 +67,32 @@ def fuse(study, experiment_id):
     Path
         Name of the product, as `study.product` says.
     """
-    path = study.product(experiment_id)
+    path, trained = study.product(experiment_id), load(study)
+    provenance = {
+        "experiment_id": experiment_id,
+        "best_epoch": trained.best_epoch,
+        "model": study.model.name,
+        "weights": sha256(study.model / "model.safetensors"),
+        "inputs": json.dumps(_inputs(study, experiment_id)),
+    }
     if path.exists():
         with xr.open_dataset(path) as found:
-            if found.attrs.get("model") == study.model.name:
+            if all(found.attrs.get(name) == value for name, value in provenance.items()):
                 return path
-    trained = load(study)
     theta = predict(trained, open_predictors(study, experiment_id), open_static(study))
-    provenance = {"experiment_id": experiment_id, "best_epoch": trained.best_epoch}
-    product.write(theta, path, study=study, provenance=provenance | {"model": study.model.name})
+    product.write(theta, path, study=study, provenance=provenance)
     return path
+
+
+def _inputs(study, experiment_id):
+    """Version, tracking ids and checksum of the prepared series of every source."""
+    manifest = json.loads((study.prepared / "manifest.json").read_text())
+    return {
+        row["source_id"]: {
+            "version": row["version"],
+            "tracking_ids": row["tracking_ids"],
+            "sha256": manifest["files"][f"theta_{row['source_id']}_{experiment_id}.nc"],
+        }
+        for row in manifest["quality"]
+        if row["experiment_id"] == experiment_id
+    }

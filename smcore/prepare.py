@@ -8,7 +8,6 @@ grid, and ``manifest.json`` with the checksum of each file and the quality repor
 import json
 
 import dask
-import numpy as np
 import shapely
 import xarray as xr
 
@@ -47,20 +46,25 @@ def prepare(study):
             try:
                 fields[source_id, experiment_id] = _open(study, files, report)
             except (ValueError, FileNotFoundError) as error:
-                report.problems.append(str(error))
-                problems.append(str(error))
-    try:
-        reference = era5land.open_swvl(
-            study.era5land_directory, depth=study.depth, period=study.periods.historical
-        )
-        invariant = era5land.open_invariant(study.era5land_directory)
-    except (ValueError, FileNotFoundError) as error:
-        problems.append(str(error))
+                report.problems += str(error).splitlines()
+                problems += report.problems
+
+    def attempt(read, *arguments, **options):
+        try:
+            return read(*arguments, **options)
+        except (ValueError, FileNotFoundError) as error:
+            problems.extend(str(error).splitlines())
+
+    folder = study.era5land_directory
+    period = study.periods.historical
+    reference = attempt(era5land.open_swvl, folder, depth=study.depth, period=period)
+    invariant = attempt(era5land.open_invariant, folder)
+    area = attempt(study_area_geometry, study)
     if problems:
         lines = "\n".join(f"  - {problem}" for problem in problems)
         raise ValueError(f"the archive of {study.name} has {len(problems)} problem(s):\n{lines}")
 
-    paths = [_prepare_reference(study, reference, invariant)]
+    paths = [_prepare_reference(study, reference, invariant, area)]
     paths.append(study.prepared / "static.nc")
     for report in track(reports, "regridding"):
         raw = fields[report.source_id, report.experiment_id]
@@ -137,7 +141,7 @@ def _open(study, files, report):
     report.grid = f"{theta.sizes['lat']} x {theta.sizes['lon']}"
     report.months_found = theta.sizes["time"]
     report.months_expected = 12 * (int(period[1]) - int(period[0]) + 1)
-    report.tracking_ids = [theta.attrs["tracking_id"]]
+    report.tracking_ids = theta.attrs["tracking_ids"]
     domain = study.domain
     theta = theta.sel(
         lat=slice(domain.south - MARGIN, domain.north + MARGIN),
@@ -178,7 +182,7 @@ def _prepare_source(study, raw, report):
     return path
 
 
-def _prepare_reference(study, reference, invariant):
+def _prepare_reference(study, reference, invariant, area):
     path, static_path = study.prepared / "reference.nc", study.prepared / "static.nc"
     folder = study.era5land_directory
     stamps = [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in sorted(folder.glob("*.nc"))]
@@ -207,11 +211,10 @@ def _prepare_reference(study, reference, invariant):
     )
     land = theta.notnull().any("time")
     lat, lon = xr.broadcast(grid["lat"], grid["lon"])
-    area = study_area_geometry(study)
     shapely.prepare(area)
     inside = shapely.contains_xy(area, lon.values, lat.values)
-    static["land"] = land.astype("int8")
-    static["study_area"] = (land & xr.DataArray(inside, dims=("lat", "lon"))).astype("int8")
+    static["land"] = land.astype("int8").drop_attrs()
+    static["study_area"] = static["land"] * inside.astype("int8")
     write_dataset(static.fillna(0), static_path)
     write_dataset(theta.to_dataset().assign_attrs(key=key), path)
     return path

@@ -1,6 +1,7 @@
 """The product: fused, downscaled theta of one experiment as a CF file."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ def write(theta, path, *, study, provenance=None):
     ----------
     theta : xr.DataArray
         theta(time, lat, lon) in m3 m-3, ``time`` the first of each month.
-    path : Path
+    path : str or Path
         Name of the NetCDF file; it appears when it is complete.
     study : Study
         Says domain, depth, sources, periods and network.
@@ -32,13 +33,24 @@ def write(theta, path, *, study, provenance=None):
     int
         How many values lie outside 0..0.766 m3 m-3, the largest saturation of the land
         scheme of ERA5-Land; they are kept and counted in the file.
+
+    Raises
+    ------
+    ValueError
+        If `theta` is in other units, or its months do not begin on their first day.
     """
-    outside = int(((theta < 0) | (theta > SATURATION)).sum())
+    units = theta.attrs.get("units", "m3 m-3")
+    if units != "m3 m-3":
+        raise ValueError(f"`theta` must be in 'm3 m-3', got {units!r}")
     months = pd.DatetimeIndex(theta["time"].values)
+    if not (months == months.to_period("M").to_timestamp()).all():
+        raise ValueError(f"`time` of `theta` must be the first of each month, got {months[0]} ...")
+
+    outside = int(((theta < 0) | (theta > SATURATION)).sum())
     bounds = np.stack([months, months + pd.offsets.MonthBegin(1)], axis=1)
     first, last = DEPTH_BOUNDS[study.depth]
 
-    theta = theta.astype("float32").rename("theta")
+    theta = theta.transpose("time", "lat", "lon").astype("float32").rename("theta")
     theta.attrs = {
         "standard_name": "volume_fraction_of_condensed_water_in_soil",
         "long_name": f"volumetric water content of the soil, {study.depth}",
@@ -99,6 +111,8 @@ def write(theta, path, *, study, provenance=None):
         "summary": (notice if study.synthetic else "")
         + "Monthly volumetric water content, CMIP6 models fused and downscaled by YNet.",
         "institution": "smcore",
+        # Without the date, so that the same input gives the same file.
+        "history": f"fused and written by smcore {smcore.__version__}",
         "source": f"smcore {smcore.__version__}, network {study.network.name}",
         "references": "https://doi.org/10.3389/fenvs.2022.847475",
         "license": "CC BY 4.0",
@@ -123,6 +137,11 @@ def write(theta, path, *, study, provenance=None):
 def open_product(path):
     """The product of one experiment.
 
+    Parameters
+    ----------
+    path : str or Path
+        As `study.product` says.
+
     Returns
     -------
     xr.DataArray
@@ -134,7 +153,7 @@ def open_product(path):
     FileNotFoundError
         If the file is not there yet; chapter 3 makes it.
     """
-    if not path.exists():
+    if not Path(path).exists():
         raise FileNotFoundError(f"{path}: there is no such product; run chapter 03_fused_product")
     dataset = xr.open_dataset(path)
     theta = dataset["theta"].drop_vars("depth")

@@ -27,7 +27,8 @@ def regrid(field, target, *, method="bilinear", na_thres=0.5, engine="smcore"):
         ``nearest`` takes the nearest source cell on the sphere.
     na_thres : float, default: 0.5
         A target cell is missing where more than this share of its weight lies on missing
-        source cells; the rest is renormalised. 0: any missing source cell suffices.
+        source cells or outside the source grid; the rest is renormalised. 0: any missing
+        source cell suffices.
     engine : {"smcore", "xesmf"}, default: "smcore"
         ``xesmf`` (where it is installed) also handles curvilinear grids.
 
@@ -64,6 +65,8 @@ def regrid(field, target, *, method="bilinear", na_thres=0.5, engine="smcore"):
             "curvilinear grids need engine='xesmf' (conda install -c conda-forge xesmf)"
         )
 
+    if field.dtype.kind != "f":
+        field = field.astype(float)
     axes = [np.asarray(grid[axis], float) for grid in (field, target) for axis in ("lat", "lon")]
     matrix = _weights(method, *(axis.tobytes() for axis in axes)).astype(field.dtype)
     shape = (axes[2].size, axes[3].size)
@@ -83,17 +86,16 @@ def regrid(field, target, *, method="bilinear", na_thres=0.5, engine="smcore"):
 
 def _apply(matrix, block, shape, na_thres):
     columns = block.reshape(-1, block.shape[-2] * block.shape[-1]).T
-    valid = np.isfinite(columns)
-    if na_thres == 0 or valid.all():
+    threshold = np.clip(1 - na_thres, 1e-6, 1 - 1e-6)
+    if na_thres == 0:  # NaN propagates, even from a corner of no weight, as in ESMF
+        weight = np.asarray(matrix.sum(axis=1, dtype=float))
         values = matrix @ columns
-        weight = np.asarray(matrix.sum(axis=1))
-        threshold = 1 - 1e-6
     else:
-        if (valid == valid[:, :1]).all():
+        valid = np.isfinite(columns)
+        if (valid == valid[:, :1]).all():  # the same cells every month
             weight = matrix @ valid[:, :1].astype(columns.dtype)
         else:
             weight = matrix @ valid.astype(columns.dtype)
-        threshold = np.clip(1 - na_thres, 1e-6, 1 - 1e-6)
         with np.errstate(invalid="ignore", divide="ignore"):
             values = (matrix @ np.where(valid, columns, 0)) / weight
     values = np.where(weight >= threshold, values, np.nan)
@@ -141,6 +143,7 @@ def _bilinear(lat, lon, target_lat, target_lon):
 
     # A target on a source line belongs to the cell with the lower native index, as in ESMF.
     target_x = x[0] + np.mod(target_lon - x[0], 360)
+    target_x = np.where(target_x > x[0] + 360 - 1e-9, x[0], target_x)  # on the western edge
     i = np.clip(np.searchsorted(x, target_x, side="left") - 1, 0, x.size - 2)
     inside_x = target_x <= x[-1] + 1e-9
     half = np.deg2rad(x[i + 1] - x[i]) / 2
@@ -252,13 +255,13 @@ def fill_nearest(field):
         If every cell is missing at some time.
     """
     leading = [dim for dim in field.dims if dim not in ("lat", "lon")]
-    valid = field.notnull().all(leading).values
+    ordered = field.transpose(*leading, "lat", "lon")
+    valid = ordered.notnull().all(leading).values
     if not valid.any():
         raise ValueError("`field` has no cell with a value at every time: nothing to fill from")
     lat, lon = np.meshgrid(np.deg2rad(field["lat"]), np.deg2rad(field["lon"]), indexing="ij")
     points = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], -1)
     nearest = cKDTree(points[valid]).query(points.reshape(-1, 3))[1]
     index = np.flatnonzero(valid)[nearest]
-    ordered = field.transpose(*leading, "lat", "lon")
     filled = ordered.values.reshape(*ordered.shape[:-2], -1)[..., index].reshape(ordered.shape)
     return ordered.copy(data=filled)

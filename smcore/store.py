@@ -41,7 +41,7 @@ def write_dataset(dataset, path, *, chunk_months=12, **encoding):
     ----------
     dataset : xr.Dataset
         Floating point data variables are written as float32 with a fill value, coordinates
-        and bounds without one, ``time`` as days in float64.
+        and bounds without one, times as days in float64.
     path : Path
         Final name of the file.
     chunk_months : int, default: 12
@@ -66,8 +66,10 @@ def write_dataset(dataset, path, *, chunk_months=12, **encoding):
                 "shuffle": True,
                 "chunksizes": chunks,
             }
-    if "time" in dataset.variables and dataset["time"].dtype.kind == "M":
-        settings["time"] |= {"units": "days since 1850-01-01", "dtype": "float64"}
+        if variable.dtype.kind == "M":
+            settings[name]["dtype"] = "float64"
+            if name == "time":  # its bounds take the same units
+                settings[name]["units"] = "days since 1850-01-01"
     for name, extra in encoding.items():
         settings[name] = settings.get(name, {}) | extra
     with replacing(path) as part:

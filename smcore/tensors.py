@@ -38,24 +38,37 @@ class Statistics:
             First and last year, both included.
         standardisation : {"none", "source"}
             ``none`` leaves theta in m3 m-3, ``source`` centres and scales each source.
+
+        Raises
+        ------
+        ValueError
+            If the training period holds no months, or `standardisation` is neither.
         """
-        auxiliary = [static[name] for name in AUXILIARY]
-        scaled = {
-            "auxiliary_mean": [float(field.mean()) for field in auxiliary],
-            # A constant field carries nothing: it becomes zero, not NaN.
-            "auxiliary_std": [float(field.std()) or 1.0 for field in auxiliary],
-        }
-        if standardisation == "none":
-            sources = predictors.sizes["source_id"]
-            return cls([0.0] * sources, [1.0] * sources, **scaled, reference_mean=0.0, reference_std=1.0)
+        if standardisation not in ("none", "source"):
+            raise ValueError(
+                f"`standardisation` must be 'none' or 'source', got {standardisation!r}"
+            )
         train = predictors.sel(time=slice(*train_period))
         target = reference.sel(time=slice(*train_period))
+        if not train.sizes["time"] or not target.sizes["time"]:
+            raise ValueError(
+                f"`train_period` {train_period}: `predictors` has {train.sizes['time']} months of "
+                f"it and `reference` {target.sizes['time']}; choose years that both have"
+            )
+        auxiliary = [_mean_and_std(static[name]) for name in AUXILIARY]
+        if standardisation == "none":
+            sources = [(0.0, 1.0)] * train.sizes["source_id"]
+            reference_mean, reference_std = 0.0, 1.0
+        else:
+            sources = [_mean_and_std(train.sel(source_id=name)) for name in train["source_id"]]
+            reference_mean, reference_std = _mean_and_std(target)
         return cls(
-            train.mean(["time", "lat", "lon"]).values.tolist(),
-            train.std(["time", "lat", "lon"]).values.tolist(),
-            **scaled,
-            reference_mean=float(target.mean()),
-            reference_std=float(target.std()),
+            predictor_mean=[mean for mean, _ in sources],
+            predictor_std=[std for _, std in sources],
+            auxiliary_mean=[mean for mean, _ in auxiliary],
+            auxiliary_std=[std for _, std in auxiliary],
+            reference_mean=reference_mean,
+            reference_std=reference_std,
         )
 
     def predictors(self, predictors):
@@ -78,7 +91,7 @@ class Statistics:
         return torch.from_numpy(np.stack(fields)[None].astype("float32"))
 
     def target(self, reference):
-        """Tensors (time, 1, s lat, s lon): scaled, zero where missing, and the mask of valid cells."""
+        """Tensors (time, 1, s lat, s lon): scaled, zero where missing; and the valid cells."""
         values = reference.transpose("time", "lat", "lon").values[:, None].astype("float32")
         valid = np.isfinite(values)
         scaled = np.where(valid, (values - self.reference_mean) / self.reference_std, 0)
@@ -89,3 +102,11 @@ class Statistics:
         return output.float().numpy() * np.float32(self.reference_std) + np.float32(
             self.reference_mean
         )
+
+
+def _mean_and_std(field):
+    """Mean and standard deviation, in double precision."""
+    field = field.astype(float)
+    # A constant field carries nothing: with 1 it is scaled to zero, not to NaN.
+    constant = field.max() == field.min()
+    return float(field.mean()), 1.0 if constant else float(field.std())

@@ -1,5 +1,6 @@
 """One training loop, and checkpoints from which it goes on exactly."""
 
+import hashlib
 import json
 import math
 import time
@@ -8,11 +9,11 @@ from dataclasses import asdict, dataclass
 import pandas as pd
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from smcore.prepare import open_predictors, open_reference, open_static
 from smcore.progress import duration, report
-from smcore.store import replacing, write_json
+from smcore.store import replacing, sha256, write_json
 from smcore.tensors import AUXILIARY, Statistics
 from smcore.ynet import YNet, YNetConfig, initialise_he
 
@@ -53,7 +54,7 @@ def fit(study, *, resume=True):
     study : Study
         Its prepared store must exist.
     resume : bool, default: True
-        Go on from the last finished epoch, if there is one.
+        Go on from the last finished epoch, if there is one that saw the same data.
 
     Returns
     -------
@@ -63,7 +64,7 @@ def fit(study, *, resume=True):
     Raises
     ------
     FloatingPointError
-        If the loss is not finite; the last good checkpoint is kept.
+        If a loss is not finite; the last good checkpoint is kept.
     """
     preset = study.network
     predictors = open_predictors(study, "historical")
@@ -83,6 +84,7 @@ def fit(study, *, resume=True):
 
     train_x, train_y, train_valid = months(study.periods.train)
     held_out = months(study.periods.validation)
+    data = _digest(train_x, train_y, train_valid, *held_out, auxiliary)
     variance = statistics.reference_std**2  # brings losses to (m3 m-3)2
 
     torch.manual_seed(preset.seed)
@@ -91,8 +93,9 @@ def fit(study, *, resume=True):
         network.parameters(), lr=preset.learning_rate, weight_decay=preset.weight_decay
     )
     history, best = [], math.inf
-    last, final = study.model / "last.safetensors", study.model / "model.safetensors"
-    if resume and last.exists():
+    last, final, finished = _files(study)
+    finished.unlink(missing_ok=True)
+    if resume and last.exists() and _metadata(last).get("data") == data:
         history = _restore(last, network, optimiser)
         best = min(row["validation"] for row in history)
 
@@ -112,16 +115,13 @@ def fit(study, *, resume=True):
                 group["lr"] = rate
             estimate = network(train_x[batch], auxiliary.expand(len(batch), -1, -1, -1))
             loss = masked_mse(estimate, train_y[batch], train_valid[batch])
-            if not torch.isfinite(loss):
-                raise FloatingPointError(
-                    f"the loss is {loss.item()} in epoch {epoch}, batch {number + 1}, at learning "
-                    f"rate {rate:.2g}: lower training.learning_rate; {last} holds the epoch before"
-                )
+            _check_finite(loss.item(), f"loss of epoch {epoch}, batch {number + 1},", rate)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             losses += loss.item() * len(batch)
         validation = _validation_loss(network, *held_out, auxiliary, preset.batch_size) * variance
+        _check_finite(validation, f"validation loss of epoch {epoch}", rate)
         row = {
             "epoch": epoch,
             "train": losses / len(train_x) * variance,
@@ -132,13 +132,14 @@ def fit(study, *, resume=True):
         history.append(row)
         if validation < best:
             best = validation
-            _save(final, study, network, statistics, history)
-        _save(last, study, network, statistics, history, optimiser)
+            _save(final, study, network, statistics, data, history)
+        _save(last, study, network, statistics, data, history, optimiser)
         report(
             f"epoch {epoch}/{preset.epochs}: loss {row['train']:.2e}, validation "
             f"{validation:.2e}, at most {duration(row['seconds'] * (preset.epochs - epoch))} left"
         )
-    write_json({"history": history, "network": preset.model_dump()}, study.model / "model.json")
+    values = {"weights": sha256(final), "history": history, "network": preset.model_dump()}
+    write_json(values, finished)
     return load(study)
 
 
@@ -148,20 +149,17 @@ def load(study):
     Raises
     ------
     FileNotFoundError
-        If it has not been trained.
+        If its training has not finished.
     """
-    path, last = study.model / "model.safetensors", study.model / "last.safetensors"
-    if not path.exists() or not last.exists():
-        raise FileNotFoundError(f"{path}: not trained yet; run chapter 02_ynet_training")
+    _, final, finished = _files(study)
+    if not finished.exists():
+        raise FileNotFoundError(f"{finished}: not trained yet; run chapter 02_ynet_training")
     network = build(study)
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata()
-        network.load_state_dict(
-            {key.removeprefix("network."): file.get_tensor(key) for key in file.keys()}
-        )
-    with safe_open(last, "pt") as file:
-        history = pd.DataFrame(json.loads(file.metadata()["history"])).set_index("epoch")
-    statistics = Statistics(**json.loads(metadata["statistics"]))
+    network.load_state_dict(
+        {key.removeprefix("network."): value for key, value in load_file(final).items()}
+    )
+    statistics = Statistics(**_metadata(final)["statistics"])
+    history = pd.DataFrame(json.loads(finished.read_text())["history"]).set_index("epoch")
     return Trained(network.eval(), statistics, history, int(history["validation"].idxmin()))
 
 
@@ -201,29 +199,55 @@ def _patience_over(history, patience):
     return len(losses) - 1 - losses.index(min(losses)) >= patience
 
 
-def _save(path, study, network, statistics, history, optimiser=None):
+def _check_finite(loss, name, rate):
+    if not math.isfinite(loss):
+        raise FloatingPointError(
+            f"the {name} is {loss} at learning rate {rate:.2g}: lower training.learning_rate in "
+            "the profile; the checkpoint of the epoch before, if any, is kept"
+        )
+
+
+def _files(study):
+    """The last epoch, the best one, and the history that is written when training has finished."""
+    return [study.model / name for name in ("last.safetensors", "model.safetensors", "model.json")]
+
+
+def _digest(*tensors):
+    """Fingerprint of what the network is trained on."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _save(path, study, network, statistics, data, history, optimiser=None):
     """One file with everything; JSON in the metadata of the safetensors."""
     tensors = {f"network.{key}": value for key, value in network.state_dict().items()}
     if optimiser is not None:
         for index, state in optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{index}.{key}": value for key, value in state.items()}
     metadata = {
-        "history": json.dumps(history),
-        "statistics": json.dumps(asdict(statistics)),
-        "network_config": json.dumps(asdict(network.config)),
-        "preset": study.network.model_dump_json(),
-        "sources": json.dumps(study.sources),
-        "periods": study.periods.model_dump_json(),
+        "history": history,
+        "statistics": asdict(statistics),
+        "network_config": asdict(network.config),
+        "preset": study.network.model_dump(),
+        "sources": study.sources,
+        "periods": study.periods.model_dump(),
+        "data": data,
     }
+    metadata = {key: json.dumps(value) for key, value in metadata.items()}
     with replacing(path) as part:
         save_file({key: value.contiguous() for key, value in tensors.items()}, part, metadata)
 
 
+def _metadata(path):
+    with safe_open(path, "pt") as file:
+        return {key: json.loads(value) for key, value in file.metadata().items()}
+
+
 def _restore(path, network, optimiser):
     """Put a checkpoint into network and optimiser; return its history."""
-    with safe_open(path, "pt") as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}
-        history = json.loads(file.metadata()["history"])
+    tensors = load_file(path)
     network.load_state_dict(
         {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
     )
@@ -234,4 +258,4 @@ def _restore(path, network, optimiser):
             state.setdefault(int(index), {})[name] = value
     groups = optimiser.state_dict()["param_groups"]
     optimiser.load_state_dict({"state": state, "param_groups": groups})
-    return history
+    return _metadata(path)["history"]

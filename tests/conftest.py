@@ -1,5 +1,7 @@
 """Studies that several test modules share; the demo world of `tiny` is made once a session."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import yaml
 
@@ -31,3 +33,41 @@ def prepared_study(tiny_archive):
     """That study with the prepared store; not to be changed by a test."""
     prepare(tiny_archive)
     return tiny_archive
+
+
+@pytest.fixture(scope="session")
+def make_small():
+    """A function that gives a study of six years and writes its archive, in this process."""
+
+    def make(directory, *, seed=0, **overrides):
+        study = Study.load(
+            "tiny",
+            **{
+                "directory": str(directory),
+                "sources": ["Alder", "Birch"],
+                "experiments": ["ssp585"],
+                "periods": {
+                    "historical": ["2000", "2005"],
+                    "future": ["2015", "2018"],
+                    "train": ["2000", "2001"],
+                    "validation": ["2002", "2003"],
+                    "test": ["2004", "2005"],
+                    "baseline": ["2000", "2005"],
+                },
+                "demo": {"reference_resolution": 1.0},
+            }
+            | overrides,
+        )
+        with pytest.MonkeyPatch.context() as patch:
+            # Starting processes takes longer than this archive.
+            patch.setattr("smcore.demo.ProcessPoolExecutor", lambda *a, **k: ThreadPoolExecutor(1))
+            make_archive(study.directory / "archive", study, seed=seed)
+        return study
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def small_archive(make_small, tmp_path_factory):
+    """That study with its archive; not to be changed by a test."""
+    return make_small(tmp_path_factory.mktemp("small"))

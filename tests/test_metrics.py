@@ -11,6 +11,7 @@ from smcore.metrics import (
     rmsd,
     skill_score,
     taylor_statistics,
+    together,
     ubrmsd,
 )
 
@@ -257,3 +258,20 @@ def test_area_share_needs_booleans_and_cells(reference, weights):
         area_share(reference > 0, weights, mask=reference)
     with pytest.raises(ValueError, match="`mask` must hold at least one cell"):
         area_share(reference > 0, weights, mask=reference > 9)
+
+
+def test_together_labels_fields_and_drops_what_is_not_a_dimension(reference):
+    stacked = together({"a": reference.assign_coords(pairs=3), "b": reference + 1})
+    assert stacked.dims[0] == "dataset"
+    assert list(stacked["dataset"].values) == ["a", "b"]
+    assert "pairs" not in stacked.coords
+    np.testing.assert_array_equal(stacked.sel(dataset="b"), reference + 1)
+
+
+def test_together_needs_identical_coordinates_unless_told_otherwise(reference):
+    dim = reference.dims[0]
+    fields = {"a": reference, "b": reference.isel({dim: slice(1, None)})}
+    with pytest.raises(ValueError, match=dim):
+        together(fields)
+    outer = together(fields, join="outer").sortby(dim)
+    assert outer.sel(dataset="b", **{dim: reference[dim][0]}).isnull().all()

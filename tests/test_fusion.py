@@ -1,0 +1,231 @@
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import xarray as xr
+
+from smcore import fusion
+from smcore.fusion import fuse, predict
+from smcore.prepare import open_predictors, open_static
+from smcore.product import open_product
+from smcore.tensors import Statistics
+from smcore.training import Trained, fit, load
+from smcore.ynet import YNet, YNetConfig
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = {"features": 4, "depth": 2, "epochs": 1, "batch_size": 30}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Small networks are slower on two threads when something else runs beside them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def trained():
+    """A network with random weights, and statistics that are easy to calculate with."""
+    torch.manual_seed(0)
+    config = YNetConfig(in_channels=2, features=4, depth=2, scale_factor=2, dropout=0.5)
+    statistics = Statistics(
+        predictor_mean=[0.2, 0.3],
+        predictor_std=[0.1, 0.05],
+        auxiliary_mean=[1000.0, 0.5],
+        auxiliary_std=[500.0, 0.25],
+        reference_mean=0.25,
+        reference_std=0.04,
+    )
+    return Trained(YNet(config), statistics, pd.DataFrame(), best_epoch=7)
+
+
+@pytest.fixture
+def predictors():
+    rng = np.random.default_rng(1)
+    coords = {
+        "source_id": ["Alder", "Birch"],
+        "time": pd.date_range("2001-01-01", periods=5, freq="MS"),
+        "lat": [20.0, 22.0, 24.0],
+        "lon": [100.0, 102.0, 104.0, 106.0],
+    }
+    values = rng.uniform(0.1, 0.4, (2, 5, 3, 4)).astype("float32")
+    return xr.DataArray(values, coords, dims=("source_id", "time", "lat", "lon"))
+
+
+@pytest.fixture
+def static():
+    rng = np.random.default_rng(2)
+    coords = {"lat": 19.5 + np.arange(6), "lon": 99.5 + np.arange(8)}
+    fields = {"elevation": 2000 * rng.random((6, 8)), "land_fraction": rng.random((6, 8))}
+    fields["land"] = rng.random((6, 8)) < 0.6
+    return xr.Dataset({name: (("lat", "lon"), v) for name, v in fields.items()}, coords)
+
+
+def test_predict_is_the_network_between_two_scalings(trained, predictors, static):
+    theta = predict(trained, predictors, static)
+
+    # The fourth month, step by step.
+    month = predictors.isel(time=3).values
+    x = np.stack([(month[0] - 0.2) / 0.1, (month[1] - 0.3) / 0.05])
+    auxiliary = np.stack([(static.elevation - 1000) / 500, (static.land_fraction - 0.5) / 0.25])
+    trained.network.eval()
+    with torch.no_grad():
+        x, auxiliary = (torch.tensor(v[None], dtype=torch.float32) for v in (x, auxiliary))
+        output = trained.network(x, auxiliary)[0, 0].numpy()
+    expected = np.where(static.land, 0.25 + 0.04 * output, np.nan)
+    np.testing.assert_allclose(theta.isel(time=3), expected, atol=1e-6)
+
+
+def test_predict_gives_a_labelled_field_on_land(trained, predictors, static):
+    theta = predict(trained, predictors, static)
+    assert theta.dims == ("time", "lat", "lon")
+    assert theta.shape == (5, 6, 8)
+    assert theta.attrs == {"units": "m3 m-3", "best_epoch": 7}
+    for name, source in [("time", predictors), ("lat", static), ("lon", static)]:
+        xr.testing.assert_equal(theta[name], source[name])
+    assert (theta.notnull() == static.land).all()
+
+
+def test_predict_reads_static_fields_of_any_order(trained, predictors, static):
+    theta = predict(trained, predictors, static)
+    xr.testing.assert_equal(predict(trained, predictors, static.transpose("lon", "lat")), theta)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_predict_does_not_depend_on_the_batch_size(trained, predictors, static, batch_size):
+    whole = predict(trained, predictors, static, batch_size=5)
+    parts = predict(trained, predictors, static, batch_size=batch_size)
+    np.testing.assert_allclose(parts, whole, atol=1e-6)
+
+
+def test_predict_drops_nothing_even_after_training(trained, predictors, static):
+    trained.network.train()
+    one, other = (predict(trained, predictors, static) for _ in range(2))
+    xr.testing.assert_equal(one, other)
+
+
+@pytest.fixture
+def study(prepared_study, tmp_path):
+    """The prepared study with a small trained network, in a directory of its own."""
+    (tmp_path / "prepared").symlink_to(prepared_study.prepared.parent)
+    network = prepared_study.network.model_copy(update=SMALL)
+    study = prepared_study.model_copy(update={"directory": tmp_path, "network": network})
+    fit(study)
+    return study
+
+
+@pytest.fixture
+def predictions(monkeypatch):
+    """The calls of `predict` that `fuse` makes."""
+    calls = []
+
+    def noted(*args):
+        calls.append(args)
+        return predict(*args)
+
+    monkeypatch.setattr(fusion, "predict", noted)
+    return calls
+
+
+def test_fuse_writes_the_prediction_of_every_month(study):
+    for experiment_id, months in [("historical", 25 * 12), ("ssp585", 86 * 12)]:
+        path = fuse(study, experiment_id)
+        assert path == study.product(experiment_id)
+        theta = open_product(path)
+        predictors = open_predictors(study, experiment_id)
+        expected = predict(load(study), predictors, open_static(study))
+        assert theta.sizes["time"] == months
+        np.testing.assert_allclose(theta, expected, atol=1e-6)
+
+
+def test_fuse_says_what_the_product_is_made_from(study):
+    with xr.open_dataset(fuse(study, "ssp126")) as product:
+        attrs = product.attrs
+    assert attrs["experiment_id"] == "ssp126"
+    assert attrs["model"] == study.model.name
+    assert attrs["best_epoch"] == 1
+    inputs = json.loads(attrs["inputs"])
+    assert list(inputs) == list(study.sources)
+    manifest = json.loads((study.prepared / "manifest.json").read_text())
+    for source_id, made_from in inputs.items():
+        assert made_from["sha256"] == manifest["files"][f"theta_{source_id}_ssp126.nc"]
+        assert made_from["version"] and made_from["tracking_ids"]
+
+
+def test_fuse_keeps_the_product_of_the_same_model(study, predictions):
+    path = fuse(study, "historical")
+    before = path.stat().st_mtime_ns
+    assert fuse(study, "historical") == path
+    assert path.stat().st_mtime_ns == before
+    assert len(predictions) == 1
+
+
+def test_fuse_replaces_the_product_of_another_model(study, predictions):
+    path = fuse(study, "historical")
+    first = open_product(path).load().copy()
+    changed = study.network.model_copy(update={"seed": 1})
+    other = study.model_copy(update={"network": changed})
+    fit(other)
+    assert fuse(other, "historical") == path  # the name says profile and preset only
+    assert len(predictions) == 2
+    with xr.open_dataset(path) as product:
+        assert product.attrs["model"] == other.model.name != study.model.name
+        assert not product["theta"].equals(first)
+
+
+def test_fuse_replaces_the_product_of_other_weights(study, predictions):
+    # The same configuration, trained again on data that have changed since.
+    fuse(study, "historical")
+    with (study.model / "model.safetensors").open("r+b") as file:
+        file.seek(-4, 2)
+        file.write(np.float32(0.5).tobytes())
+    fuse(study, "historical")
+    assert len(predictions) == 2
+
+
+def test_fuse_replaces_the_product_of_other_predictors(study, predictions):
+    fuse(study, "ssp126")
+    fuse(study, "ssp245")
+    link = study.directory / "prepared"
+    target = link.resolve()
+    link.unlink()
+    shutil.copytree(target, link)
+    path = study.prepared / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["files"]["theta_Birch_ssp126.nc"] = "another checksum"
+    path.write_text(json.dumps(manifest))
+    fuse(study, "ssp126")
+    fuse(study, "ssp245")
+    assert len(predictions) == 3
+
+
+@pytest.mark.slow
+def test_fuse_leaves_nothing_under_the_final_name_when_it_is_killed(study):
+    # The kill comes at the worst moment: all is written, nothing is renamed.
+    code = (
+        "import os, signal, sys, torch; torch.set_num_threads(1)\n"
+        "from smcore.config import Study; from smcore.fusion import fuse\n"
+        "os.replace = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "fuse(Study.model_validate_json(sys.argv[1]), 'historical')"
+    )
+    command = [sys.executable, "-c", code, study.model_dump_json()]
+    process = subprocess.run(command, cwd=ROOT, timeout=120, check=False)
+    assert process.returncode == -signal.SIGKILL
+    path = study.product("historical")
+    assert path.parent.exists() and not path.exists()
+    assert open_product(fuse(study, "historical")).sizes["time"] == 300
+
+
+def test_fuse_names_the_chapter_that_trains(study):
+    (study.model / "model.json").unlink()
+    with pytest.raises(FileNotFoundError, match="02_ynet_training"):
+        fuse(study, "historical")

@@ -1,0 +1,141 @@
+import ast
+import json
+
+import jupytext
+import numpy as np
+import pytest
+import yaml
+
+from smcore.config import ROOT
+from smcore.ledger import IMPOSSIBLE, VERDICTS, finding, verdicts
+
+PAPER = yaml.safe_load((ROOT / "data" / "paper_claims.yml").read_text())["claims"]
+CLAIMS = [
+    {"id": "area", "where": "3.2", "quantity": "MAE", "threshold": "< 0.04", "value": 70.14,
+     "units": "%", "statistic": "share", "region": "study_area"},
+    {"id": "wetter", "where": "4", "quantity": "slope", "expected": "> 0", "season": "JJA",
+     "experiment": "ssp585", "note": "of SSMI"},
+    {"id": "may", "where": "3.3.2", "quantity": "change rate", "month": 5, "value": -14.85,
+     "units": "%"},
+    {"id": "epoch", "where": "3.1", "quantity": "epoch", "value": 40},
+    {"id": "taylor-amplitude", "where": "Fig. 5", "quantity": "amplitude", "expected": "larger"},
+]  # fmt: skip
+FINDINGS = {
+    "area": finding("71.2 %", True, region="land", note="within 5 points"),
+    "wetter": finding("-0.01", False, region="north", note="annual"),
+    "epoch": finding("epoch 12", None, region="box"),
+    "taylor-amplitude": finding("smaller", False, region="land"),
+}
+
+
+def test_verdicts_are_those_worked_by_hand():
+    ledger = verdicts(CLAIMS, FINDINGS)
+    assert ledger["verdict"].to_dict() == {
+        "area": "agrees",
+        "wetter": "differs",
+        "may": "not testable",  # no chapter computed it
+        "epoch": "not testable",  # computed, but the text gives no definition
+        "taylor-amplitude": "impossible",  # no data can make it true
+    }
+
+
+def test_verdicts_print_what_was_claimed_and_found():
+    ledger = verdicts(CLAIMS, FINDINGS)
+    assert list(ledger.columns) == [
+        "where", "claim", "claimed", "found", "region", "verdict", "note"
+    ]  # fmt: skip
+    assert ledger["claimed"].tolist() == ["< 0.04 70.14 %", "> 0", "-14.85 %", "40", "larger"]
+    assert ledger["claim"].tolist() == [
+        "MAE, share, study_area",
+        "slope, JJA, ssp585",
+        "change rate, month 5",
+        "epoch",
+        "amplitude",
+    ]
+    assert ledger.loc["area", ["found", "region"]].tolist() == ["71.2 %", "land"]
+    assert ledger.loc["may", ["found", "region"]].tolist() == ["", ""]
+    assert ledger["note"].tolist() == ["within 5 points", "of SSMI; annual", "", "", ""]
+
+
+def test_verdicts_survive_the_way_through_a_file():
+    written = json.loads(json.dumps(FINDINGS))
+    assert verdicts(CLAIMS, written).equals(verdicts(CLAIMS, FINDINGS))
+
+
+def test_verdicts_refuse_a_finding_without_a_claim():
+    with pytest.raises(ValueError, match="maize-area"):
+        verdicts(CLAIMS, {"maize-area": finding("1", True, region="land")})
+
+
+def test_verdicts_of_the_demo_world_neither_confirm_nor_refute():
+    for agrees in (True, False, None):
+        findings = {claim["id"]: finding("1", agrees, region="land") for claim in CLAIMS}
+        ledger = verdicts(CLAIMS, findings, synthetic=True)
+        assert set(ledger["verdict"]) == {"demo", "impossible"}
+        assert ledger.loc["taylor-amplitude", "verdict"] == "impossible"
+    assert verdicts(CLAIMS, {}, synthetic=True)["verdict"].value_counts()["not testable"] == 4
+
+
+def test_finding_accepts_what_numpy_and_xarray_compare():
+    assert finding("1", np.float32(1) < 2, region="land")["agrees"] is True
+    assert finding("1", np.array(3) < 2, region="land")["agrees"] is False
+    assert finding("1", None, region="land")["agrees"] is None
+
+
+def test_a_mean_cannot_vary_more_than_its_members_on_average():
+    # Why the claim on the amplitude is impossible: on common cells the standard deviation of a
+    # mean is at most the mean of the standard deviations.
+    models = np.random.default_rng(0).gamma(2.0, size=(25, 1000))
+    assert models.mean(axis=0).std() <= models.std(axis=1).mean()
+
+
+def test_every_claim_of_the_paper_gets_a_row():
+    ledger = verdicts(PAPER, {})
+    assert ledger.index.tolist() == [claim["id"] for claim in PAPER]
+    assert ledger.index.is_unique
+    assert set(ledger["verdict"]) == {"impossible", "not testable"}
+    assert (ledger[["where", "claim"]] != "").all(axis=None)
+    assert set(IMPOSSIBLE) <= set(ledger.index)
+
+
+def test_every_claim_of_the_paper_can_get_every_verdict():
+    for agrees, expected in [(True, "agrees"), (False, "differs"), (None, "not testable")]:
+        findings = {claim["id"]: finding("1", agrees, region="land") for claim in PAPER}
+        found = set(verdicts(PAPER, findings)["verdict"])
+        assert found == {expected, "impossible"}
+        assert found <= set(VERDICTS)
+
+
+def claim_ids(path):
+    """The claims that a chapter has findings for: string keys beside a call of `finding`."""
+    ids = set()
+    for cell in jupytext.read(path).cells:
+        if cell.cell_type != "code":
+            continue
+        for node in ast.walk(ast.parse(cell.source)):
+            if isinstance(node, ast.Dict):
+                named = any(
+                    isinstance(value, ast.Call) and getattr(value.func, "id", "") == "finding"
+                    for value in node.values
+                )
+                claims = named or any(getattr(value, "id", "") == "claim" for value in node.values)
+                ids |= {key.value for key in node.keys if claims}
+    return ids
+
+
+def test_chapters_have_findings_for_claims_that_exist():
+    known = {claim["id"] for claim in PAPER}
+    found = {
+        path.stem: claim_ids(path)
+        for path in sorted((ROOT / "notebooks").glob("*.md"))
+        if "finding(" in path.read_text()
+    }
+    assert {"02_ynet_training", "04_validation", "05_future_trends"} <= set(found)
+    for chapter, ids in found.items():
+        assert ids, f"no claims found in {chapter}"
+        assert ids <= known, f"{chapter}: {sorted(ids - known)}"
+
+
+def test_no_claim_has_findings_in_two_chapters():
+    chapters = [claim_ids(path) for path in (ROOT / "notebooks").glob("*.md")]
+    assert sum(map(len, chapters)) == len(set().union(*chapters))

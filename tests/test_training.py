@@ -1,0 +1,457 @@
+import json
+import math
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import xarray as xr
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from smcore import training
+from smcore.config import NETWORKS
+from smcore.prepare import open_predictors, open_reference, open_static
+from smcore.tensors import Statistics
+from smcore.training import build, fit, learning_rate, load, masked_mse
+from smcore.ynet import YNet, YNetConfig
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = {"features": 4, "depth": 2, "epochs": 4, "batch_size": 30}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Small networks are slower on two threads when something else runs beside them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def make_study(prepared_study, tmp_path):
+    """The prepared study with a smaller network; each call has a directory of its own."""
+
+    def make_study(folder="study", **network):
+        directory = tmp_path / folder
+        directory.mkdir(exist_ok=True)
+        if not (directory / "prepared").exists():
+            (directory / "prepared").symlink_to(prepared_study.prepared.parent)
+        network = prepared_study.network.model_copy(update=SMALL | network)
+        return prepared_study.model_copy(update={"directory": directory, "network": network})
+
+    return make_study
+
+
+def copy_prepared(study):
+    """Give a study a prepared store that a test may change."""
+    link = study.directory / "prepared"
+    target = link.resolve()
+    link.unlink()
+    shutil.copytree(target, link)
+
+
+def change_reference(study, years):
+    path = study.prepared / "reference.nc"
+    reference = xr.load_dataset(path)
+    inside = (reference.time.dt.year >= int(years[0])) & (reference.time.dt.year <= int(years[1]))
+    reference["theta"] = xr.where(inside, 0.6 - reference.theta, reference.theta, keep_attrs=True)
+    reference.transpose("time", "lat", "lon").to_netcdf(path)
+
+
+def assert_same_weights(one, other):
+    one, other = (trained.network.state_dict() for trained in (one, other))
+    assert one.keys() == other.keys()
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+
+
+def same_weights(one, other):
+    one, other = (trained.network.state_dict().values() for trained in (one, other))
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def assert_same_run(one, other):
+    assert_same_weights(one, other)
+    assert one.statistics == other.statistics
+    assert one.best_epoch == other.best_epoch
+    pd.testing.assert_frame_equal(
+        one.history.drop(columns="seconds"), other.history.drop(columns="seconds"), check_exact=True
+    )
+
+
+def test_masked_mse_averages_over_the_valid_cells():
+    estimate = torch.tensor([[1.0, 2.0], [3.0, 9.0]])
+    target = torch.tensor([[0.0, 4.0], [3.0, 0.0]])
+    valid = torch.tensor([[True, True], [True, False]])
+    # (1 + 4 + 0) / 3; the fourth cell, 9 off, has no reference
+    assert masked_mse(estimate, target, valid).item() == pytest.approx(5 / 3)
+
+
+def test_masked_mse_is_that_of_numpy():
+    rng = np.random.default_rng(0)
+    estimate, target = rng.normal(size=(2, 3, 1, 4, 5))
+    target[rng.random(target.shape) < 0.3] = np.nan
+    valid = np.isfinite(target)
+    expected = np.nanmean((estimate - target) ** 2)
+    arrays = estimate, np.nan_to_num(target), valid
+    assert masked_mse(*map(torch.from_numpy, arrays)).item() == pytest.approx(expected)
+
+
+def test_masked_mse_has_no_gradient_where_the_reference_is_missing():
+    estimate = torch.tensor([1.0, 2.0], requires_grad=True)
+    masked_mse(estimate, torch.zeros(2), torch.tensor([True, False])).backward()
+    assert estimate.grad.tolist() == [2.0, 0.0]  # d(x^2)/dx at 1
+
+
+def test_learning_rate_is_constant_in_the_paper_preset():
+    assert [learning_rate(NETWORKS["paper"], step, 40) for step in (0, 1, 20, 39)] == [1e-4] * 4
+
+
+def test_learning_rate_warms_up_and_falls_along_a_half_cosine():
+    network = NETWORKS["sound"].model_copy(update={"learning_rate": 1.0})
+    # 40 steps: 5 % of them, two, to warm up; then a half cosine over 38.
+    expected = {0: 0.5, 1: 1.0, 2: 1.0, 21: 0.5, 39: (1 + math.cos(math.pi * 37 / 38)) / 2}
+    for step, value in expected.items():
+        assert learning_rate(network, step, 40) == pytest.approx(value)
+    rates = [learning_rate(network, step, 40) for step in range(2, 40)]
+    assert all(a > b > 0 for a, b in zip(rates[:-1], rates[1:], strict=True))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_learning_rate_is_finite_however_short_the_training(steps):
+    rates = [learning_rate(NETWORKS["sound"], step, steps) for step in range(steps)]
+    assert all(0 < rate <= 1e-3 for rate in rates)
+
+
+def test_fit_lowers_the_loss(make_study):
+    history = fit(make_study(batch_size=8)).history
+    assert list(history.index) == [1, 2, 3, 4]
+    assert history["train"].is_monotonic_decreasing
+    assert history["validation"].iloc[-1] < history["validation"].iloc[0]
+    assert (history["seconds"] > 0).all()
+
+
+def test_fit_reports_losses_in_units_of_theta(make_study):
+    # With no learning the He-initialised network says the mean of the training years throughout.
+    study = make_study(learning_rate=1e-12, weight_decay=0.0, epochs=1, dropout=0.0)
+    history = fit(study).history
+    reference = open_reference(study)
+    train = reference.sel(time=slice(*study.periods.train)).values.astype(float)
+    held_out = reference.sel(time=slice(*study.periods.validation)).values.astype(float)
+    assert history["train"].item() == pytest.approx(np.nanvar(train), rel=1e-4)
+    expected = np.nanmean((held_out - np.nanmean(train)) ** 2)
+    assert history["validation"].item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_fit_takes_the_learning_rate_of_the_schedule(make_study):
+    study = make_study()
+    history = fit(study).history
+    # 120 months in batches of 30: the last of four steps of each epoch
+    expected = [learning_rate(study.network, 4 * epoch - 1, 16) for epoch in (1, 2, 3, 4)]
+    assert history["learning_rate"].tolist() == expected
+
+
+def test_fit_gives_the_same_weights_for_the_same_seed(make_study):
+    one, same = fit(make_study("one")), fit(make_study("same"))
+    assert_same_run(one, same)
+    assert not same_weights(one, fit(make_study("other", seed=1)))
+
+
+def test_fit_sees_all_months_in_another_order_every_epoch(make_study, monkeypatch):
+    orders = []
+    randperm = torch.randperm
+
+    def noted(size):
+        orders.append(randperm(size))
+        return orders[-1]
+
+    monkeypatch.setattr(torch, "randperm", noted)
+    fit(make_study(epochs=2))
+    assert [sorted(order.tolist()) for order in orders] == [list(range(120))] * 2
+    assert orders[0].tolist() != orders[1].tolist()
+
+
+def test_fit_sees_nothing_of_the_reference_after_the_validation_years(make_study):
+    study, changed = make_study("one"), make_study("changed")
+    copy_prepared(changed)
+    change_reference(changed, study.periods.test)
+    assert not open_reference(study).identical(open_reference(changed))
+    assert_same_run(fit(study), fit(changed))
+
+
+def test_fit_lets_the_validation_years_choose_the_epoch_and_nothing_else(make_study):
+    study, changed = make_study("one"), make_study("changed")
+    copy_prepared(changed)
+    change_reference(changed, study.periods.validation)
+    one, other = fit(study), fit(changed)
+    assert one.statistics == other.statistics
+    assert one.history["train"].tolist() == other.history["train"].tolist()
+    assert (one.history["validation"] != other.history["validation"]).all()
+    # The last epoch's weights, whichever was best.
+    networks = [build(study), build(changed)]
+    for variant, network in zip((study, changed), networks, strict=True):
+        optimiser = torch.optim.AdamW(network.parameters())
+        training._restore(variant.model / "last.safetensors", network, optimiser)
+    for a, b in zip(*(network.parameters() for network in networks), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_fit_starts_anew_when_the_data_have_changed(make_study):
+    study, fresh = make_study("study", epochs=2), make_study("fresh", epochs=2)
+    before = fit(study)
+    copy_prepared(study)
+    change_reference(study, study.periods.train)
+    copy_prepared(fresh)
+    change_reference(fresh, fresh.periods.train)
+    after = fit(study)
+    assert not same_weights(before, after)
+    assert_same_run(after, fit(fresh))
+
+
+class Stop(BaseException):
+    """Ends a training as a signal would."""
+
+
+@pytest.mark.parametrize("epochs_done", [1, 2, 3])
+def test_fit_goes_on_exactly_after_a_stop(make_study, monkeypatch, epochs_done):
+    whole = fit(make_study("whole"))
+
+    def stop(text):
+        if text.startswith(f"epoch {epochs_done}/"):
+            raise Stop
+
+    study = make_study("stopped")
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "report", stop)
+        with pytest.raises(Stop):
+            fit(study)
+    with pytest.raises(FileNotFoundError, match="02_ynet_training"):
+        load(study)  # half a training is none
+    assert_same_run(fit(study), whole)
+
+
+def test_fit_goes_on_exactly_after_a_stop_between_the_two_checkpoints(make_study, monkeypatch):
+    whole = fit(make_study("whole"))
+    save = training._save
+
+    def stop(path, *args, **kwargs):
+        if path.name == "last.safetensors" and args[-2][-1]["epoch"] == 2:
+            raise Stop
+        save(path, *args, **kwargs)
+
+    study = make_study("stopped")
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_save", stop)
+        with pytest.raises(Stop):
+            fit(study)
+    assert_same_run(fit(study), whole)
+
+
+def test_fit_remembers_the_best_epoch_over_a_stop(make_study, monkeypatch):
+    losses = iter([5.0, 3.0, 4.0, 4.5])
+    monkeypatch.setattr(training, "_validation_loss", lambda *args: next(losses))
+
+    def stop(text):
+        if text.startswith("epoch 2/"):
+            raise Stop
+
+    study = make_study("stopped", schedule="constant")
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "report", stop)
+        with pytest.raises(Stop):
+            fit(study)
+    trained = fit(study)
+    assert trained.best_epoch == 2
+    losses = iter([5.0, 3.0])
+    assert_same_weights(trained, fit(make_study("two", schedule="constant", epochs=2)))
+
+
+@pytest.mark.slow
+def test_fit_goes_on_exactly_after_a_kill_at_any_moment(make_study):
+    network = {"epochs": 10}
+    whole = fit(make_study("whole", **network))
+    study = make_study("killed", **network)
+    code = (
+        "import sys, torch; torch.set_num_threads(1)\n"
+        "from smcore.config import Study; from smcore.training import fit\n"
+        "fit(Study.model_validate_json(sys.argv[1]))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, study.model_dump_json()], cwd=ROOT)
+    try:
+        deadline = time.monotonic() + 60
+        while not (study.model / "last.safetensors").exists():
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.005)
+        time.sleep(random.uniform(0, 5 * whole.history["seconds"].median()))
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert not (study.model / "model.json").exists(), "killed too late to show anything"
+    assert_same_run(fit(study), whole)
+
+
+def test_fit_does_nothing_when_it_has_finished(make_study, monkeypatch):
+    study = make_study()
+    trained = fit(study)
+    files = {path: path.stat().st_mtime_ns for path in study.model.glob("*.safetensors")}
+    json_before = (study.model / "model.json").read_bytes()
+    again = fit(study)
+    assert_same_run(trained, again)
+    assert {path: path.stat().st_mtime_ns for path in study.model.glob("*.safetensors")} == files
+    assert (study.model / "model.json").read_bytes() == json_before
+
+
+def test_fit_starts_anew_without_resume(make_study):
+    study = make_study(epochs=2)
+    first = fit(study)
+    again = fit(study, resume=False)
+    assert_same_run(first, again)
+    assert first.history["seconds"].tolist() != again.history["seconds"].tolist()
+
+
+def test_load_refuses_a_training_that_was_started_anew_and_stopped(make_study, monkeypatch):
+    def stop(text):
+        raise Stop
+
+    study = make_study(epochs=2)
+    fit(study)
+    monkeypatch.setattr(training, "report", stop)
+    with pytest.raises(Stop):
+        fit(study, resume=False)
+    with pytest.raises(FileNotFoundError, match="02_ynet_training"):
+        load(study)
+
+
+def test_fit_returns_the_weights_of_the_best_epoch(make_study, monkeypatch):
+    losses = iter([5.0, 3.0, 4.0, 4.0])
+    monkeypatch.setattr(training, "_validation_loss", lambda *args: next(losses))
+    trained = fit(make_study("four", schedule="constant"))
+    assert trained.best_epoch == 2
+    losses = iter([5.0, 3.0])
+    assert_same_weights(trained, fit(make_study("two", schedule="constant", epochs=2)))
+
+
+def test_fit_stops_when_patience_is_over(make_study, monkeypatch):
+    losses = iter([5.0, 3.0, 4.0, 3.0, 3.5, 1.0])
+    monkeypatch.setattr(training, "_validation_loss", lambda *args: next(losses))
+    study = make_study(epochs=6, patience=3)
+    trained = fit(study)
+    # Epoch 2 is the best; 3, 4 and 5 are not better, an equal loss included.
+    assert list(trained.history.index) == [1, 2, 3, 4, 5]
+    assert trained.best_epoch == 2
+    assert list(fit(study).history.index) == [1, 2, 3, 4, 5]
+
+
+def test_fit_without_patience_runs_to_the_end(make_study, monkeypatch):
+    losses = iter([1.0, 2.0, 3.0, 4.0])
+    monkeypatch.setattr(training, "_validation_loss", lambda *args: next(losses))
+    assert len(fit(make_study(patience=None)).history) == 4
+
+
+def test_fit_names_the_step_where_it_diverges(make_study):
+    study = make_study(learning_rate=1e6, schedule="constant", depth=5)
+    with pytest.raises(FloatingPointError, match=r"epoch 1, batch \d.* 1e\+06"):
+        fit(study)
+    assert not (study.model / "model.json").exists()
+
+
+def test_fit_keeps_the_last_good_checkpoint_when_it_diverges(make_study, monkeypatch):
+    whole, study = fit(make_study("whole")), make_study("diverged")
+
+    def diverging(network, step, steps):
+        return learning_rate(network, step, steps) if step < 8 else 1e30
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "learning_rate", diverging)
+        with pytest.raises(FloatingPointError, match=r"epoch 3, batch \d.* 1e\+30"):
+            fit(study)
+    last = study.model / "last.safetensors"
+    assert len(training._metadata(last)["history"]) == 2
+    assert all(torch.isfinite(value).all() for value in load_file(last).values())
+    assert_same_run(fit(study), whole)
+
+
+def test_fit_keeps_no_network_whose_validation_loss_is_not_finite(make_study):
+    # One batch per epoch: the training loss is taken before the step that goes astray.
+    study = make_study(learning_rate=1e30, schedule="constant", batch_size=120)
+    with pytest.raises(FloatingPointError, match="validation loss of epoch 1"):
+        fit(study)
+    assert not list(study.model.glob("*"))
+
+
+def test_fit_leaves_safetensors_and_json_only(make_study):
+    study = make_study(epochs=1)
+    fit(study)
+    names = sorted(path.name for path in study.model.iterdir())
+    assert names == ["last.safetensors", "model.json", "model.safetensors"]
+
+    def refuse(constant):
+        raise ValueError(f"{constant} is no JSON")
+
+    json.loads((study.model / "model.json").read_text(), parse_constant=refuse)
+    for name in ("last.safetensors", "model.safetensors"):
+        with safe_open(study.model / name, "np") as file:  # reads no pickle
+            for value in file.metadata().values():
+                json.loads(value, parse_constant=refuse)
+
+
+def test_checkpoint_stands_alone(make_study):
+    study = make_study()
+    trained = fit(study)
+    with safe_open(study.model / "model.safetensors", "pt") as file:
+        metadata = {key: json.loads(value) for key, value in file.metadata().items()}
+    weights = load_file(study.model / "model.safetensors")
+    weights = {key.removeprefix("network."): value for key, value in weights.items()}
+    network = YNet(YNetConfig(**metadata["network_config"])).eval()
+    network.load_state_dict(weights)
+    statistics = Statistics(**metadata["statistics"])
+    x = statistics.predictors(open_predictors(study, "historical").isel(time=slice(2)))
+    auxiliary = statistics.auxiliary(open_static(study)).expand(2, -1, -1, -1)
+    with torch.no_grad():
+        torch.testing.assert_close(network(x, auxiliary), trained.network(x, auxiliary))
+    assert metadata["sources"] == list(study.sources)
+    assert metadata["preset"]["seed"] == study.network.seed
+    assert metadata["periods"]["train"] == list(study.periods.train)
+
+
+def test_load_gives_what_fit_returned(make_study):
+    study = make_study()
+    trained, loaded = fit(study), load(study)
+    assert_same_run(trained, loaded)
+    assert not loaded.network.training
+
+
+def test_load_names_the_chapter_that_trains(make_study):
+    with pytest.raises(FileNotFoundError, match="02_ynet_training"):
+        load(make_study())
+
+
+@pytest.mark.parametrize("initialisation", ["default", "he"])
+def test_build_initialises_as_the_preset_says(make_study, initialisation):
+    torch.manual_seed(0)
+    network = build(make_study(initialisation=initialisation))
+    assert (network.output.weight == 0).all().item() == (initialisation == "he")
+
+
+def test_build_takes_its_sizes_from_the_study(make_study):
+    config = build(make_study(dropout=0.2)).config
+    expected = YNetConfig(
+        in_channels=4,
+        auxiliary_channels=2,
+        features=4,
+        depth=2,
+        scale_factor=4,
+        dropout=0.2,
+        clip_features=False,
+    )
+    assert config == expected
