@@ -45,6 +45,11 @@ except ModuleNotFoundError as missing:
         sys.exit(f"{missing}: run `make setup` first, or activate the environment of the book")
     os.execv(venv / "bin/python", [str(venv / "bin/python"), *sys.argv])
 
+# glibc would give the large tensors of each training step back to the system, and fetch them again:
+# a quarter of the time. The kernels inherit this.
+os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**30))
+os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**34))
+
 CELL_TIMEOUT = 24 * 3600  # seconds; training at full size on a processor takes hours
 KERNEL_TIMEOUT = 300  # seconds; a busy machine is slow to start a kernel
 

@@ -274,7 +274,11 @@ def test_seasonal_cycle_runs_from_january_to_december(series):
 
 
 def test_fan_has_the_colours_of_the_ipcc():
-    coords = {"experiment_id": ["historical", *SCENARIOS], "region": ["north"], "year": [2014, 2015]}
+    coords = {
+        "experiment_id": ["historical", *SCENARIOS],
+        "region": ["north"],
+        "year": [2014, 2015],
+    }
     series = xr.DataArray(np.ones((5, 1, 2)), coords, tuple(coords))
     fig = draw(plots.fan(series))
     colours = [to_hex(line.get_color()) for line in fig.axes[0].lines]
