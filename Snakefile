@@ -69,7 +69,10 @@ READS = {
     "08_ledger": ["04_validation", "05_future_trends", "06_seasonal_trends", "07_period_change"],
 }
 USES_ALL_CORES = {"01_data_preparation", "02_ynet_training", "03_fused_product"}
-FIGURES = {"03_fused_product": RESULTS / "key_figure.png"}
+ALSO = {
+    "02_ynet_training": RESULTS / "02_ynet_training.json",
+    "03_fused_product": RESULTS / "key_figure.png",
+}
 
 parameters = config.get("parameters", {})
 for key in [*config.keys() - {"profile", "parameters"}, *parameters.keys() - LEAVES.keys()]:
@@ -157,7 +160,7 @@ def quietly(*arguments):
 rule book:
     input:
         [CHAPTERS / f"{chapter}.ipynb" for chapter in LEAVES],
-        FIGURES.values(),
+        ALSO["03_fused_product"],
         ["_config.yml", "_toc.yml"],
         [
             str(path.relative_to(ROOT))
@@ -184,10 +187,11 @@ for chapter in LEAVES:
         input:
             sources(chapter),
             [LEAVES[other] for other in READS[chapter]],
+            ALSO["02_ynet_training"] if chapter == "08_ledger" else [],
         output:
             CHAPTERS / f"{chapter}.ipynb",
             LEAVES[chapter],
-            [FIGURES[chapter]] if chapter in FIGURES else [],
+            [ALSO[chapter]] if chapter in ALSO else [],
         params:
             study=study.hash,
             command=command(chapter),

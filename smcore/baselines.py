@@ -120,8 +120,8 @@ def _monthly_climatology(field):
 def _interpolation_matrix(fine, coarse, name):
     """Linear interpolation as a matrix (fine, coarse), in single precision, ends held."""
     order = np.argsort(coarse)
-    half = np.diff(coarse[order]).max() / 2
-    if fine.min() < coarse.min() - half - 1e-6 or fine.max() > coarse.max() + half + 1e-6:
+    step = np.diff(coarse[order]).max()  # "paper" grids reach one fine cell short of it
+    if fine.min() < coarse.min() - step / 2 - 1e-6 or fine.max() > coarse.max() + step:
         raise ValueError(
             f"`reference` must lie within the coarse cells of `predictors`, got {name} "
             f"{fine.min():g} to {fine.max():g} for centres {coarse.min():g} to {coarse.max():g}; "

@@ -174,7 +174,8 @@ def open_files(paths, *, period=None):
             shown = ", ".join(f"{month:%Y-%m}" for month in missing[:5])
             raise ValueError(
                 f"{names}: {len(missing)} of {len(wanted)} months are missing ({shown}"
-                f"{', ...' if len(missing) > 5 else ''}): fetch the files or shorten the period"
+                f"{', ...' if len(missing) > 5 else ''}): fetch the files, "
+                "shorten the period or leave the source out"
             )
         theta = theta.sel(time=slice(f"{period[0]}-01", f"{period[1]}-12"))
     return theta

@@ -30,6 +30,10 @@ def _once(values):
     return values
 
 
+def _from_weak_to_strong(experiments):
+    return tuple(sorted(_once(experiments), key=SCENARIOS.index))
+
+
 Period = Annotated[tuple[str, str], AfterValidator(_period)]
 
 
@@ -151,8 +155,8 @@ class Study(_Strict):
     network: Network
     model_table: Path
     sources: Annotated[tuple[str, ...], AfterValidator(_once)] = Field(min_length=1)
-    experiments: Annotated[tuple[Literal[SCENARIOS], ...], AfterValidator(_once)] = Field(
-        default=SCENARIOS, min_length=1
+    experiments: Annotated[tuple[Literal[SCENARIOS], ...], AfterValidator(_from_weak_to_strong)] = (
+        Field(default=SCENARIOS, min_length=1)
     )
     periods: Periods
     domain: Domain = Domain()
@@ -348,7 +352,8 @@ def _resolve(raw):
 def _conflicts(raw):
     """Problems between keys, found even where other keys are wrong."""
     problems = []
-    periods = raw.get("periods") or {}
+    periods = raw.get("periods")
+    periods = periods if isinstance(periods, dict) else {}
 
     def years(key):
         try:
@@ -375,10 +380,38 @@ def _conflicts(raw):
                 f"{list(historical)}; widen that period or move this one"
             )
 
+    future = years("future")
+    if historical and future and future[0] != historical[1] + 1:
+        problems.append(
+            f"periods.future: {list(future)}: expected to begin in {historical[1] + 1}, the year "
+            "after periods.historical: scenarios continue that run"
+        )
+    change = periods.get("change")
+    for pair in change if isinstance(change, list | tuple) else ():
+        inside = isinstance(pair, list | tuple) and future and len(pair) == 2
+        if inside and not (str(future[0]) <= str(pair[0]) and str(pair[1]) <= str(future[1])):
+            problems.append(
+                f"periods.change: {list(pair)}: expected years within periods.future {list(future)}"
+            )
+    regions = raw.get("regions")
+    missing = {"north", "south", "west"} - set(regions if isinstance(regions, dict) else ())
+    if missing:
+        problems.append(
+            f"regions: {', '.join(sorted(missing))}: missing; the chapters compare these three"
+        )
+
     try:
         domain = Domain(**(raw.get("domain") or {}))
     except (ValidationError, TypeError):
         return problems
+    sites = raw.get("sites")
+    for site, place in (sites if isinstance(sites, dict) else {}).items():
+        if isinstance(place, list | tuple) and len(place) == 2 and domain.south < domain.north:
+            lon, lat = (float(value) for value in place)
+            if not (domain.west <= lon <= domain.east and domain.south <= lat <= domain.north):
+                problems.append(
+                    f"sites.{site}: {list(place)}: expected longitude and latitude in the domain"
+                )
     for axis, low, high in [
         ("latitude", domain.south, domain.north),
         ("longitude", domain.west, domain.east),

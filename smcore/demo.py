@@ -162,7 +162,7 @@ def _world(lat, lon):
     def bump(value, centre, width):
         return np.exp(-(((value - centre) / width) ** 2))
 
-    # Ridges and valleys of 0.9 to 1.7 degrees, which a grid of 2 degrees cannot see.
+    # Ridges and valleys of about 0.9 degrees, which a grid of 2 degrees cannot see.
     waves = [(5.1, 4.2, 0.3), (-3.6, 5.9, 1.7), (6.8, -1.9, 4.1), (2.4, 6.1, 5.2)]
     texture = sum(np.sin(a * y + b * x + c) for a, b, c in waves) / 2.2
     plateau = (

@@ -78,7 +78,11 @@ def _open_layers(path, depth):
         units = dataset[name].attrs.get("units")
         if units not in UNITS:
             raise ValueError(f"{path}: {name} must be in 'm**3 m**-3', got {units!r}")
-    return sum(dataset[name] * weight for name, weight in LAYERS[depth].items())
+    return sum(
+        # undeclared fill values such as -9999 and 1e20 are missing, not water
+        dataset[name].where((dataset[name] > -0.1) & (dataset[name] < 1.5)) * weight
+        for name, weight in LAYERS[depth].items()
+    )
 
 
 def open_invariant(paths):

@@ -149,7 +149,7 @@ def _open(study, files, report):
     )
     # What the result depends on: the files as they are, and the way to the coarse grid.
     stamps = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in rows["path"]]
-    theta.attrs["key"] = json.dumps([stamps, study.fingerprint("periods", "domain")])
+    theta.attrs["key"] = json.dumps([stamps, period, study.fingerprint("domain")])
     return theta
 
 
@@ -186,8 +186,8 @@ def _prepare_reference(study, reference, invariant, area):
     path, static_path = study.prepared / "reference.nc", study.prepared / "static.nc"
     folder = study.era5land_directory
     stamps = [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in sorted(folder.glob("*.nc"))]
-    keys = ("periods", "domain", "scale_factor", "depth", "study_area")
-    key = json.dumps([stamps, study.fingerprint(*keys)])
+    keys = ("domain", "scale_factor", "depth", "study_area")
+    key = json.dumps([stamps, study.periods.historical, study.fingerprint(*keys)])
     if path.exists() and static_path.exists():
         with xr.open_dataset(path) as found:
             if found.attrs.get("key") == key:

@@ -115,7 +115,7 @@ def write(theta, path, *, study, provenance=None):
         "history": f"fused and written by smcore {smcore.__version__}",
         "source": f"smcore {smcore.__version__}, network {study.network.name}",
         "references": "https://doi.org/10.3389/fenvs.2022.847475",
-        "license": "CC BY 4.0",
+        "license": "CC BY 4.0" if study.synthetic else "as the sources; see attribute inputs",
         "smcore_version": smcore.__version__,
         "profile": study.name,
         "network": study.network.name,

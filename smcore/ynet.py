@@ -104,6 +104,8 @@ class YNet(nn.Module):
 def initialise_he(network):
     """He initialisation: keeps the variance of the activations through the ReLUs.
 
+    The last layer starts at zero: the untrained network gives the mean of the reference.
+
     With the default initialisation a third to a half of the units are dead after 15 layers.
     He, Zhang, Ren and Sun (2015), https://doi.org/10.1109/ICCV.2015.123.
     """

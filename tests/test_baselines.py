@@ -4,6 +4,7 @@ import pytest
 import xarray as xr
 
 from smcore.baselines import climatology, delta_change, ensemble_mean
+from smcore.grids import coarse_grid, fine_grid
 
 ALL = [ensemble_mean, climatology, delta_change]
 TRAIN = {"train_period": ("2000", "2001")}
@@ -197,3 +198,15 @@ def test_baselines_need_sources_and_one_unit(baseline, predictors, reference):
 def test_the_fine_grid_must_lie_within_the_coarse_cells(predictors, reference):
     with pytest.raises(ValueError, match="`reference` must lie within.*lon -71"):
         ensemble_mean(predictors, reference.assign_coords(lon=reference.lon - 142.2), **TRAIN)
+
+
+def test_the_grids_of_the_paper_hold_the_last_centre_to_the_edge():
+    # coarse 18..52 N and 71..135 E, fine 18..53.75 N and 71..136.75 E
+    coarse, fine = (make(registration="paper") for make in (coarse_grid, fine_grid))
+    predictors = sources(on_grid(lambda t, lat, lon: lat / 100, coarse.lat, coarse.lon))
+    reference = on_grid(lambda t, lat, lon: lat / 100, fine.lat, fine.lon)
+    estimate = ensemble_mean(predictors, reference, **TRAIN).isel(time=0, lon=0)
+    np.testing.assert_allclose(
+        estimate.sel(lat=slice(18, 52)), fine.lat.sel(lat=slice(18, 52)) / 100, rtol=1e-6
+    )
+    np.testing.assert_allclose(estimate.sel(lat=slice(52, 54)), 0.52, rtol=1e-6)

@@ -304,3 +304,28 @@ def test_edition_says_whether_the_numbers_are_synthetic():
 def test_study_survives_a_round_through_json():
     study = Study.load("tiny")
     assert Study(**json.loads(study.model_dump_json())) == study
+
+
+def test_load_refuses_periods_of_change_outside_the_scenarios(problems):
+    (line,) = problems(periods=periods(change=[["2021", "2040"], ["2090", "2150"]]))
+    assert "periods.change" in line and "'2150'" in line and "2015" in line
+
+
+def test_load_refuses_a_gap_between_the_historical_run_and_the_scenarios(problems):
+    (line,) = problems(periods=periods(future=["2016", "2100"]))
+    assert "periods.future" in line and "begin in 2015" in line
+
+
+def test_load_refuses_a_site_outside_the_domain(problems):
+    (line,) = problems(sites={"Vienna": [16.4, 48.2]})
+    assert "sites.Vienna" in line and "domain" in line
+
+
+def test_load_names_the_regions_that_the_chapters_need(problems):
+    (line,) = problems(regions={"north": {"south": 35, "north": 54, "west": 100, "east": 137}})
+    assert "south, west" in line
+
+
+def test_load_puts_the_scenarios_in_the_order_of_their_forcing():
+    study = Study.load("tiny", experiments=["ssp585", "ssp126"])
+    assert study.experiments == ("ssp126", "ssp585")

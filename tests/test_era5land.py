@@ -89,6 +89,15 @@ def test_open_swvl_sets_the_slightly_negative_values_of_packing_to_zero(write):
     assert float(theta.min()) == 0
 
 
+@pytest.mark.parametrize("fill", [-9999.0, 1e20, 9.96921e36])
+def test_open_swvl_takes_undeclared_fill_values_for_missing(write, fill):
+    values = np.full((12, 3, 5), 0.2)
+    values[:, 0, 0] = fill
+    theta = open_swvl(write(swvl1=values))
+    assert theta.sel(lat=40.2, lon=0).isnull().all()
+    assert int(theta.isnull().sum()) == 12
+
+
 def test_open_swvl_refuses_an_unknown_depth(write):
     with pytest.raises(ValueError, match="0-7cm, 0-10cm, got '0-5cm'"):
         open_swvl(write(), depth="0-5cm")
