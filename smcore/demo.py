@@ -28,7 +28,7 @@ from smcore.progress import track
 from smcore.regrid import regrid
 from smcore.store import replacing, sha256, write_json
 
-WORLD_VERSION = 2  # to be raised with every change of the world: archives are then made anew
+WORLD_VERSION = 3  # to be raised with every change of the world: archives are then made anew
 WORLD = {"south": -10, "north": 80, "west": 30, "east": 180}  # where this world has land
 SUBSET = {"south": 0, "north": 75, "west": 40, "east": 170}  # what a subsetting service cuts
 GLOBAL_FILES = {("Alder", "ssp126"), ("Elm", "ssp585")}
@@ -162,9 +162,15 @@ def _world(lat, lon):
     def bump(value, centre, width):
         return np.exp(-(((value - centre) / width) ** 2))
 
-    # Ridges and valleys of about 0.9 degrees, which a grid of 2 degrees cannot see.
-    waves = [(5.1, 4.2, 0.3), (-3.6, 5.9, 1.7), (6.8, -1.9, 4.1), (2.4, 6.1, 5.2)]
-    texture = sum(np.sin(a * y + b * x + c) for a, b, c in waves) / 2.2
+    # Ridges and valleys of 1.4 to 2.2 degrees, which a grid of 2 degrees cannot see.
+    random, waves = np.random.default_rng(1), 12
+    number, direction, phase = random.uniform(
+        [2 * np.pi / 2.2, 0, 0], [2 * np.pi / 1.4, np.pi, 2 * np.pi], (waves, 3)
+    ).T
+    texture = sum(
+        np.sin(k * (np.cos(a) * x + np.sin(a) * y) + c)
+        for k, a, c in zip(number, direction, phase, strict=True)
+    ) / np.sqrt(waves)
     plateau = (
         step((y - 28.5) / 0.8) * step((37.5 - y) / 1.0) * step((x - 76) / 2) * step((103 - x) / 1.5)
     )

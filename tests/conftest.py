@@ -47,12 +47,13 @@ def make_small():
                 "sources": ["Alder", "Birch"],
                 "experiments": ["ssp585"],
                 "periods": {
-                    "historical": ["2000", "2005"],
+                    "historical": ["2009", "2014"],
                     "future": ["2015", "2018"],
-                    "train": ["2000", "2001"],
-                    "validation": ["2002", "2003"],
-                    "test": ["2004", "2005"],
-                    "baseline": ["2000", "2005"],
+                    "train": ["2009", "2010"],
+                    "validation": ["2011", "2012"],
+                    "test": ["2013", "2014"],
+                    "baseline": ["2009", "2014"],
+                    "change": [["2015", "2016"], ["2017", "2018"]],
                 },
                 "demo": {"reference_resolution": 1.0},
             }

@@ -269,7 +269,7 @@ def test_prepare_lists_all_problems_of_an_archive_at_once(copy):
     removed.unlink()
     truncated = native(copy, "Birch", "ssp585")
     truncated.write_bytes(truncated.read_bytes()[:2000])
-    (copy.era5land_directory / "demo_swvl_2003.nc").unlink()
+    (copy.era5land_directory / "demo_swvl_2012.nc").unlink()
     (copy.era5land_directory / "demo_invariant.nc").unlink()
     area = copy.study_area.model_copy(update={"countries": ("999",)})
     before = written(copy)
@@ -283,7 +283,7 @@ def test_prepare_lists_all_problems_of_an_archive_at_once(copy):
         [
             ("Alder ssp585", "no monthly mrsos"),
             (truncated.name, "cannot be read", "fetch it again"),
-            ("reference", "12 of 72 months", "2003-01"),
+            ("reference", "12 of 72 months", "2012-01"),
             ("*invariant*.nc",),
             ("study_area.countries", "999"),
         ],
@@ -313,7 +313,7 @@ def test_prepare_again_rewrites_nothing(copy):
     ("name", "redone"),
     [
         ("CMIP6/**/*_Birch_ssp585_*.nc", {"theta_Birch_ssp585.nc"}),
-        ("ERA5-Land/demo_swvl_2001.nc", {"reference.nc", "static.nc"}),
+        ("ERA5-Land/demo_swvl_2010.nc", {"reference.nc", "static.nc"}),
         ("ERA5-Land/demo_invariant.nc", {"reference.nc", "static.nc"}),
     ],
 )
