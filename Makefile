@@ -41,7 +41,7 @@ endif
 	@$(PYTHON3) -c "import ensurepip, venv" || \
 	    { echo "Python's venv is missing. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 	$(PYTHON3) -m venv --clear .venv
-	.venv/bin/python -m pip install $(PIP_ARGS) -r requirements.txt
+	.venv/bin/python -m pip install --no-compile $(PIP_ARGS) -r requirements.txt
 	.venv/bin/python -m pip install $(PIP_ARGS) --no-deps -e .
 	cp requirements.txt .venv/requirements.txt
 

@@ -355,7 +355,8 @@ def loss_curve(history, *, best_epoch=None, baseline=None):
     axes[0].legend(loc="best")
     if "learning_rate" in history:
         axes[1].plot(history["learning_rate"], color="0.5", drawstyle="steps-mid")
-        axes[1].set(yscale="log", ylabel="learning\nrate")
+        axes[1].set(ylim=(0, None), ylabel="learning\nrate")
+        axes[1].ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[-1].set_xlabel("epoch")
     return fig
@@ -417,10 +418,11 @@ def fan(series):
 
 
 def _region_panels(array, height, **shared):
-    """A figure with one axes a region, two in a row."""
+    """A figure with one axes a region, three in a row where that fills it, else two."""
     number = array.sizes["region"]
-    columns, rows = min(number, 2), -(-number // 2)
-    width = (ONE_COLUMN, TWO_COLUMNS)[columns - 1]
+    columns = min(number, 3 if number % 3 == 0 else 2)
+    rows = -(-number // columns)
+    width = ONE_COLUMN if columns == 1 else TWO_COLUMNS
     fig = _figure(width, 0.4 + height * rows, layout="constrained")
     axes = fig.subplots(rows, columns, squeeze=False, **{"sharex": True, **shared})
     for ax in axes.flat[number:]:

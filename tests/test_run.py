@@ -258,6 +258,8 @@ def test_a_chapter_that_is_killed_leaves_no_file_and_no_kernel(project, number):
     root = project(code)
     program = (
         "import runpy, signal, sys; from pathlib import Path\n"
+        # as on a terminal, even where the tests run in the background and Ctrl-C is ignored
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"run = runpy.run_path({str(SCRIPT)!r})\n"
         "run['die_on_sigterm']()\n"
         f"sys.exit(run['main'](['05_future_trends', '-o', {str(root / 'out' / 'my.ipynb')!r}],"

@@ -43,7 +43,7 @@ from smcore.config import Study
 chapter, study = sys.argv[1], Study.load(sys.argv[3])
 leaves = {
     "01_data_preparation": [study.prepared / "manifest.json"],
-    "02_ynet_training": [study.model / "model.json"],
+    "02_ynet_training": [study.model / "model.json", study.results / "02_ynet_training.json"],
     "03_fused_product": [
         study.product("historical").with_name("manifest.json"), study.results / "key_figure.png"
     ],
