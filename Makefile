@@ -8,13 +8,14 @@ PORT ?= 8000
 PIP_ARGS ?=
 SNAKEMAKE_ARGS ?=
 REALDATA ?=
+ARGS ?=
 
 SNAKEMAKE = $(PYTHON) -m snakemake --cores $(CORES) --config profile=$(PROFILE) \
     --quiet rules progress host reason \
     --nolock --rerun-incomplete --max-checksum-file-size 200MB
 STUDY = $(PYTHON) -c "import sys; from smcore.config import Study; study = Study.load(sys.argv[1]);
 
-.PHONY: book test setup real serve clean
+.PHONY: book test setup data real bench serve clean
 .DEFAULT_GOAL := book
 
 # Runs the chapters that are out of date, then binds the book.
@@ -44,6 +45,10 @@ endif
 	.venv/bin/python -m pip install --no-compile $(PIP_ARGS) -r requirements.txt
 	.venv/bin/python -m pip install $(PIP_ARGS) --no-deps -e .
 	cp requirements.txt .venv/requirements.txt
+
+# Fetches the native files of a study and prepares them; ARGS=--dry-run shows what it would fetch.
+data: setup
+	$(PYTHON) -m smcore.acquire --profile $(PROFILE) $(ARGS)
 
 # Runs the library on a folder of real files: the plumbing, not the skill.
 real: setup

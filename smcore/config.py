@@ -12,6 +12,45 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 ROOT = Path(__file__).resolve().parents[1]
 PROFILES = ROOT / "notebooks" / "profiles"
+# Kinds of error in an archive that a profile may accept, with what then counts.
+ACCEPTABLE = {
+    "file_name": "what the file holds, not its name",
+    "conflicting_months": "the file that begins first",
+    "magnitude": "the values as they are",
+}
+# What the demo world can have wrong, as real files do; smcore.defects plants them.
+DEFECTS = (
+    "late_start",
+    "end_in_2300",
+    "above_saturation",
+    "undeclared_fill",
+    "ocean_zero",
+    "wrong_depth",
+    "julian_calendar",
+    "other_institution",
+    "second_member",
+    "second_grid",
+    "older_version",
+    "overlap",
+    "conflict",
+    "gap",
+    "repeated_month",
+    "misnamed",
+    "odd_name",
+    "unstructured",
+    "truncated",
+    "damaged_chunk",
+    "empty_file",
+    "web_page",
+    "wrong_variable",
+    "wrong_units",
+    "wrong_magnitude",
+    "all_missing",
+    "missing_month",
+    "nan_time",
+    "daily",
+    "small_region",
+)
 SCENARIOS = ("ssp126", "ssp245", "ssp370", "ssp585")
 
 
@@ -142,6 +181,8 @@ class DemoWorld(_Strict):
     shared_weather: float = Field(default=0.0, ge=0, le=1)
     # growth of each source's bias, in units of that bias per century
     bias_drift: float = 0.0
+    # defects of real files, planted in the files of a source
+    defects: dict[str, tuple[Literal[DEFECTS], ...]] = {}
 
 
 class Study(_Strict):
@@ -163,6 +204,10 @@ class Study(_Strict):
     scale_factor: int = Field(default=8, gt=1)  # fine cells per coarse cell, along each axis
     registration: Literal["nested", "paper"] = "nested"
     depth: Literal["0-7cm", "0-10cm"] = "0-7cm"
+    # a first month that is missing: refused, or the mean of that month in the next ten years
+    missing_first_month: Literal["refuse", "climatology"] = "refuse"
+    versions: dict[str, dict[str, str]] = {}  # by source and experiment, such as v20190815
+    accepted: dict[str, tuple[Literal[tuple(ACCEPTABLE)], ...]] = {}  # by source
     study_area: StudyArea
     regions: dict[str, Region]
     sites: dict[str, tuple[float, float]]  # longitude, latitude
@@ -342,6 +387,12 @@ def _resolve(raw):
     if raw.get("sources") is None:
         raw["sources"] = tuple(models.index[models["default25"] == "yes"])
     named = raw["sources"] if isinstance(raw["sources"], list | tuple) else ()
+    for key, part in (("versions", raw), ("accepted", raw), ("defects", raw.get("demo"))):
+        keyed = part.get(key) if isinstance(part, dict) else None
+        for source_id in sorted(set(keyed if isinstance(keyed, dict) else ()) - set(named)):
+            problems.append(
+                f"{key}: {source_id!r}: not one of the study's sources; name one of them"
+            )
     for source_id in sorted({str(name) for name in named} - set(models.index)):
         near = difflib.get_close_matches(source_id, models.index, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"add it to {table.name}"

@@ -22,6 +22,7 @@ import xarray as xr
 from scipy.ndimage import gaussian_filter
 
 from smcore.config import ROOT, SCENARIOS
+from smcore.defects import plant
 from smcore.era5land import STANDARD_GRAVITY
 from smcore.grids import fine_grid
 from smcore.progress import track
@@ -304,6 +305,9 @@ def _write(source_id, directory, study, seed):
     """Files of one source, or of the reference where `source_id` is None."""
     write = _write_reference if source_id is None else _write_source
     paths = write(source_id, directory, study, seed)
+    for defect in study.demo.defects.get(source_id, ()):
+        plant(defect, sorted(paths, key=lambda path: path.name))
+        paths = list(directory.glob(f"CMIP6/*/*/{source_id}/**/*.nc"))
     return [
         {
             "path": str(path.relative_to(directory)),

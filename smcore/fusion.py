@@ -85,11 +85,11 @@ def fuse(study, experiment_id):
 
 
 def _inputs(study, experiment_id):
-    """Version, tracking ids and checksum of the prepared series of every source."""
+    """Versions, tracking ids and checksum of the prepared series of every source."""
     manifest = json.loads((study.prepared / "manifest.json").read_text())
     return {
         row["source_id"]: {
-            "version": row["version"],
+            "versions": row["versions"],
             "tracking_ids": row["tracking_ids"],
             "sha256": manifest["files"][f"theta_{row['source_id']}_{experiment_id}.nc"],
         }

@@ -97,8 +97,8 @@ PRODUCT_COLOURS, ENSEMBLE_COLOUR = ("#0072b2", "#009e73", "#cc79a7"), "#d55e00"
 VERDICTS = {
     "ok": ("✓", "#dff0d8", "black"),
     "warning": ("!", "#f2b13c", "black"),
+    "accepted": ("≈", "#d9771e", "black"),
     "error": ("✗", "#8c1d18", "white"),
-    "missing": ("–", "white", "0.5"),
 }
 
 
@@ -522,7 +522,7 @@ def quality_matrix(table):
     Parameters
     ----------
     table : pd.DataFrame
-        Rows are sources, columns experiments, values "ok", "warning", "error" or "missing".
+        Rows are sources, columns experiments, values "ok", "warning", "accepted" or "error".
     """
     verdicts = table.to_numpy()
     unknown = sorted(set(verdicts.ravel()) - set(VERDICTS), key=str)

@@ -6,6 +6,7 @@ grid, and ``manifest.json`` with the checksum of each file and the quality repor
 """
 
 import json
+from dataclasses import asdict
 
 import dask
 import shapely
@@ -17,15 +18,14 @@ from smcore.config import ROOT
 from smcore.grids import coarse_grid, fine_grid
 from smcore.progress import track
 from smcore.regrid import fill_nearest, regrid
-from smcore.store import sha256, write_dataset, write_json
-
-MARGIN = 6.0  # degrees around the domain that regridding may need
+from smcore.store import sha256, write_dataset, write_json, write_text
 
 
 def prepare(study):
     """Write the prepared store of a study.
 
-    Files that a previous call finished from the same input are kept.
+    Files that a previous call finished from the same input are kept. ``quality.csv`` in the
+    store's folder has the table of the reports, whether the archive can be used or not.
 
     Returns
     -------
@@ -34,20 +34,21 @@ def prepare(study):
 
     Raises
     ------
+    FileNotFoundError
+        If there is no archive.
     ValueError
         If the archive cannot be used; the message lists every problem of every file.
     """
     files = cmip6.find_sources(study.cmip6_directory)
-    reports, fields, problems = [], {}, []
-    for source_id in study.sources:
-        for experiment_id in ("historical", *study.experiments):
-            report = QualityReport(source_id, experiment_id)
-            reports.append(report)
-            try:
-                fields[source_id, experiment_id] = _open(study, files, report)
-            except (ValueError, FileNotFoundError) as error:
-                report.problems += str(error).splitlines()
-                problems += report.problems
+    series = [(s, e) for s in study.sources for e in ("historical", *study.experiments)]
+    prepared = [_prepare_source(study, files, *pair) for pair in track(series, "sources")]
+    reports = [report for report, _ in prepared]
+    write_text(QualityReport.table(reports).to_csv(index=False), study.prepared / "quality.csv")
+
+    problems = [error for report in reports for error in report.errors]
+    if problems and files.attrs["ignored"]:
+        ignored = ", ".join(files.attrs["ignored"])
+        problems.append(f"no monthly mrsos by name or attributes, not used: {ignored}")
 
     def attempt(read, *arguments, **options):
         try:
@@ -60,22 +61,16 @@ def prepare(study):
     reference = attempt(era5land.open_swvl, folder, depth=study.depth, period=period)
     invariant = attempt(era5land.open_invariant, folder)
     area = attempt(study_area_geometry, study)
+    problems = list(dict.fromkeys(problems))  # a broken file spoils both reads of the reference
     if problems:
         lines = "\n".join(f"  - {problem}" for problem in problems)
         raise ValueError(f"the archive of {study.name} has {len(problems)} problem(s):\n{lines}")
 
-    paths = [_prepare_reference(study, reference, invariant, area)]
-    paths.append(study.prepared / "static.nc")
-    for report in track(reports, "regridding"):
-        raw = fields[report.source_id, report.experiment_id]
-        paths.append(_prepare_source(study, raw, report))
-    write_json(
-        {
-            "files": {path.name: sha256(path) for path in paths},
-            "quality": QualityReport.table(reports).to_dict("records"),
-        },
-        study.prepared / "manifest.json",
-    )
+    paths = [path for _, path in prepared]
+    paths += [_prepare_reference(study, reference, invariant, area), study.prepared / "static.nc"]
+    checksums = {path.name: sha256(path) for path in paths}
+    quality = [asdict(report) for report in reports]
+    write_json({"files": checksums, "quality": quality}, study.prepared / "manifest.json")
     return reports
 
 
@@ -125,83 +120,69 @@ def study_area_geometry(study):
     return shapely.union_all([shapes[code] for code in study.study_area.countries])
 
 
-def _open(study, files, report):
-    """One series cut to the surroundings of the domain; fills in the report."""
-    source_id, experiment_id = report.source_id, report.experiment_id
-    rows = cmip6.select_files(
-        files,
-        source_id,
-        experiment_id,
-        variant_label=study.variant_label(source_id, experiment_id),
-    )
-    period = study.period(experiment_id)
-    theta = cmip6.open_files(rows["path"], period=period)
-    report.files, report.version = len(rows), rows["version"].iloc[0]
-    report.calendar = theta.attrs["calendar"]
-    report.grid = f"{theta.sizes['lat']} x {theta.sizes['lon']}"
-    report.months_found = theta.sizes["time"]
-    report.months_expected = 12 * (int(period[1]) - int(period[0]) + 1)
-    report.tracking_ids = theta.attrs["tracking_ids"]
-    domain = study.domain
-    theta = theta.sel(
-        lat=slice(domain.south - MARGIN, domain.north + MARGIN),
-        lon=slice(domain.west - MARGIN, domain.east + MARGIN),
-    )
-    # What the result depends on: the files as they are, and the way to the coarse grid.
-    stamps = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in rows["path"]]
-    theta.attrs["key"] = json.dumps([stamps, period, study.fingerprint("domain")])
-    return theta
+def _key(directory, paths, *settings):
+    """What a prepared file depends on: its native files as they are, and the settings."""
+    stats = [(str(path.relative_to(directory)), path.stat()) for path in paths]
+    stamps = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
+    return json.dumps([stamps, *settings])
 
 
-def _prepare_source(study, raw, report):
-    path = study.prepared / f"theta_{report.source_id}_{report.experiment_id}.nc"
-    counts = ("clipped_low", "clipped_high", "minimum", "maximum", "land_share")
+def _prepare_source(study, files, source_id, experiment_id):
+    """The report of one series, and the path of its file on the coarse grid."""
+    path = study.prepared / f"theta_{source_id}_{experiment_id}.nc"
+    chosen = {
+        "variant_label": study.variant_label(source_id, experiment_id),
+        "grid_label": study.models.loc[source_id, "grid_label"],
+        "version": study.versions.get(source_id, {}).get(experiment_id),
+    }
+    options = {
+        "period": study.period(experiment_id),
+        "missing_first_month": study.missing_first_month,
+        "accepted": study.accepted.get(source_id, ()),
+    }
+    here = files[(files["source_id"] == source_id) & (files["experiment_id"] == experiment_id)]
+    key = _key(study.cmip6_directory, here["path"], chosen, options, study.fingerprint("domain"))
     if path.exists():
         with xr.open_dataset(path) as found:
-            if found.attrs.get("key") == raw.attrs["key"]:
-                for name, value in json.loads(found.attrs["quality"]).items():
-                    setattr(report, name, value)
-                return path
-    coarse = regrid(
-        cmip6.limit(raw),
-        coarse_grid(study.domain, registration=study.registration),
-        method=study.network.regridding,
+            if found.attrs.get("key") == key:
+                return QualityReport(**json.loads(found.attrs["quality"])), path
+
+    theta, report = cmip6.read_series(
+        files, source_id, experiment_id, region=study.domain, **chosen, **options
     )
-    values = [(raw < 0).sum(), (raw > 1).sum(), raw.min(), raw.max(), 100 * raw.notnull().mean()]
-    coarse, *values = dask.compute(coarse, *values)
-    for name, value in zip(counts, values, strict=True):
-        setattr(report, name, round(value.item(), 6))
-    theta = fill_nearest(coarse).rename("theta")
-    theta.attrs = {"long_name": "volumetric water content, 0-10cm", "units": "m3 m-3"}
-    dataset = theta.to_dataset().drop_vars(["lat_bnds", "lon_bnds"], errors="ignore")
-    dataset.attrs = {
-        "key": raw.attrs["key"],
-        "quality": json.dumps({name: getattr(report, name) for name in counts}),
-    }
+    if theta is None:
+        return report, path
+    engine, method = "smcore", study.network.regridding
+    if "lat" not in theta.dims:  # of these grids only the centres of the cells are known
+        engine, method = "xesmf", "bilinear" if theta["lat"].ndim == 2 else "nearest"
+    grid = coarse_grid(study.domain, registration=study.registration)
+    coarse = regrid(theta, grid, method=method, engine=engine)
+    dataset = fill_nearest(coarse.compute()).rename("theta").to_dataset()
+    dataset = dataset.drop_vars(["lat_bnds", "lon_bnds"], errors="ignore")
+    dataset["theta"].attrs = {"long_name": "volumetric water content, 0-10cm", "units": "m3 m-3"}
+    dataset.attrs = {"key": key, "quality": json.dumps(asdict(report))}
     write_dataset(dataset, path)
-    return path
+    return report, path
 
 
 def _prepare_reference(study, reference, invariant, area):
     path, static_path = study.prepared / "reference.nc", study.prepared / "static.nc"
-    folder = study.era5land_directory
-    stamps = [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in sorted(folder.glob("*.nc"))]
-    keys = ("domain", "scale_factor", "depth", "study_area")
-    key = json.dumps([stamps, study.periods.historical, study.fingerprint(*keys)])
+    files = era5land.find_files(study.era5land_directory)
+    names = ("domain", "scale_factor", "depth", "study_area")
+    settings = (study.periods.historical, study.fingerprint(*names))
+    key = _key(study.era5land_directory, files, *settings)
     if path.exists() and static_path.exists():
-        with xr.open_dataset(path) as found:
+        with xr.open_dataset(static_path) as found:
             if found.attrs.get("key") == key:
                 return path
     grid = fine_grid(
         study.domain, scale_factor=study.scale_factor, registration=study.registration
     ).drop_vars(["lat_bnds", "lon_bnds"])
     method = study.network.regridding
-    theta = regrid(reference, grid, method=method)
-    years = [  # a year at a time keeps the memory small
-        theta.isel(time=slice(first, first + 12)).compute()
-        for first in track(range(0, theta.sizes["time"], 12), "reference")
-    ]
-    theta = xr.concat(years, "time").rename("theta").assign_attrs(reference.attrs)
+    theta = regrid(reference, grid, method=method).rename("theta").assign_attrs(reference.attrs)
+    # Some months at a time keep the memory small; in order, they give the same bytes each time.
+    with dask.config.set(scheduler="synchronous"):
+        write_dataset(theta.to_dataset(), path)
 
     static = xr.Dataset(
         {
@@ -209,12 +190,12 @@ def _prepare_reference(study, reference, invariant, area):
             for name, field in invariant.items()
         }
     )
-    land = theta.notnull().any("time")
+    with xr.open_dataset(path, chunks={"time": 60}) as written:
+        land = written["theta"].notnull().any("time").compute()
     lat, lon = xr.broadcast(grid["lat"], grid["lon"])
     shapely.prepare(area)
     inside = shapely.contains_xy(area, lon.values, lat.values)
     static["land"] = land.astype("int8").drop_attrs()
     static["study_area"] = static["land"] * inside.astype("int8")
-    write_dataset(static.fillna(0), static_path)
-    write_dataset(theta.to_dataset().assign_attrs(key=key), path)
+    write_dataset(static.fillna(0).assign_attrs(key=key), static_path)
     return path

@@ -1,5 +1,6 @@
 """Regridding between latitude-longitude grids with weights in closed form."""
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -16,9 +17,9 @@ def regrid(field, target, *, method="bilinear", na_thres=0.5, engine="smcore"):
     Parameters
     ----------
     field : xr.DataArray
-        Dimensions (..., lat, lon), coordinates in degrees: latitude ascending or descending,
-        longitude in 0..360, -180..180 or beyond. NaN is missing. May be chunked along the
-        leading dimensions.
+        Dimensions (..., lat, lon), coordinates ``lat`` and ``lon`` in degrees: latitude
+        ascending or descending, longitude in 0..360, -180..180 or beyond. NaN is missing.
+        May be chunked along the leading dimensions and is then regridded when it is used.
     target : xr.Dataset or xr.DataArray
         Its coordinates ``lat`` and ``lon`` are the cell centres wanted.
     method : {"bilinear", "conservative", "nearest"}, default: "bilinear"
@@ -30,18 +31,22 @@ def regrid(field, target, *, method="bilinear", na_thres=0.5, engine="smcore"):
         source cells or outside the source grid; the rest is renormalised. 0: any missing
         source cell suffices.
     engine : {"smcore", "xesmf"}, default: "smcore"
-        ``xesmf`` (where it is installed) also handles curvilinear grids.
+        Who makes the weights. ``xesmf`` (where it is installed) also takes curvilinear grids
+        (two-dimensional ``lat`` and ``lon``; not ``conservative``) and unstructured ones
+        (both along one dimension; only ``nearest``).
 
     Returns
     -------
     xr.DataArray
         Dimensions (..., lat, lon) on the target's coordinates, with the field's attributes.
-        Target cells outside the source grid are missing.
+        Missing outside the source grid: for ``bilinear`` beyond its outermost centres, for
+        the other methods beyond its outermost cells, half a step further. From curvilinear
+        and unstructured grids ``nearest`` reaches everywhere.
 
     Raises
     ------
     ValueError
-        If method or engine is unknown, or the source grid is not rectilinear.
+        If method or engine is unknown, or cannot regrid from this grid.
     ImportError
         If xESMF is asked for and not installed.
 
@@ -57,25 +62,45 @@ def regrid(field, target, *, method="bilinear", na_thres=0.5, engine="smcore"):
         raise ValueError(f"`method` must be one of {', '.join(METHODS)}, got {method!r}")
     if engine not in ("smcore", "xesmf"):
         raise ValueError(f"`engine` must be 'smcore' or 'xesmf', got {engine!r}")
-    if engine == "xesmf":
-        return _regrid_xesmf(field, target, method, na_thres)
-    if "lat" not in field.dims or "lon" not in field.dims:
+    if not {"lat", "lon"} <= set(field.coords):
         raise ValueError(
-            f"`field` must have dimensions lat and lon, got {field.dims}: unstructured and "
-            "curvilinear grids need engine='xesmf' (conda install -c conda-forge xesmf)"
+            f"`field` must have coordinates lat and lon, got {', '.join(map(str, field.coords))}: "
+            "rename those in degrees"
+        )
+    lat, lon = field["lat"], field["lon"]
+    dims = tuple(dict.fromkeys(lat.dims + lon.dims))
+    rectilinear = lat.ndim == lon.ndim == 1 and len(dims) == 2
+    if engine == "smcore" and not rectilinear:
+        raise ValueError(
+            f"`field` must be on a rectilinear grid, got lat and lon along {dims}: unstructured "
+            "and curvilinear grids need engine='xesmf' (conda install -c conda-forge xesmf)"
+        )
+    if not rectilinear and (method == "conservative" or method == "bilinear" and len(dims) == 1):
+        raise ValueError(
+            f"`method` must be 'nearest' for lat and lon along {dims}, got {method!r}: it needs "
+            "cells, and only their centres are known"
         )
 
     if field.dtype.kind != "f":
         field = field.astype(float)
     axes = [np.asarray(grid[axis], float) for grid in (field, target) for axis in ("lat", "lon")]
-    matrix = _weights(method, *(axis.tobytes() for axis in axes)).astype(field.dtype)
+    axes[3] = np.unwrap(axes[3], period=360)  # neighbours across the date line
+    keys = [(axis.tobytes(), axis.shape) for axis in axes]
+    matrix, used = _weights(engine, method, rectilinear, *keys)
+    matrix = matrix.astype(field.dtype)
     shape = (axes[2].size, axes[3].size)
+
+    def apply(block):
+        steps, cells = block.shape[: -len(dims)], block.shape[-len(dims) :]
+        columns = np.ascontiguousarray(block.reshape(-1, math.prod(cells))[:, used].T)
+        return _apply(matrix, columns, na_thres).T.reshape(*steps, *shape)
+
     result = xr.apply_ufunc(
-        lambda block: _apply(matrix, block, shape, na_thres),
+        apply,
         field,
-        input_core_dims=[["lat", "lon"]],
+        input_core_dims=[dims],
         output_core_dims=[["lat", "lon"]],
-        exclude_dims={"lat", "lon"},
+        exclude_dims=set(dims),
         dask="parallelized",
         dask_gufunc_kwargs={"output_sizes": {"lat": shape[0], "lon": shape[1]}},
         output_dtypes=[field.dtype],
@@ -84,32 +109,38 @@ def regrid(field, target, *, method="bilinear", na_thres=0.5, engine="smcore"):
     return result.assign_coords(lat=target["lat"], lon=target["lon"])
 
 
-def _apply(matrix, block, shape, na_thres):
-    columns = block.reshape(-1, block.shape[-2] * block.shape[-1]).T
-    threshold = np.clip(1 - na_thres, 1e-6, 1 - 1e-6)
+def _apply(matrix, columns, na_thres):
+    """Values (target cell, step) from those of the source cells used (source cell, step)."""
     if na_thres == 0:  # NaN propagates, even from a corner of no weight, as in ESMF
         weight = np.asarray(matrix.sum(axis=1, dtype=float))
         values = matrix @ columns
     else:
         valid = np.isfinite(columns)
+        columns[~valid] = 0
+        values = matrix @ columns
         if (valid == valid[:, :1]).all():  # the same cells every month
-            weight = matrix @ valid[:, :1].astype(columns.dtype)
-        else:
-            weight = matrix @ valid.astype(columns.dtype)
+            valid = valid[:, :1]
+        weight = matrix @ valid.astype(columns.dtype)
         with np.errstate(invalid="ignore", divide="ignore"):
-            values = (matrix @ np.where(valid, columns, 0)) / weight
-    values = np.where(weight >= threshold, values, np.nan)
-    return values.T.reshape(*block.shape[:-2], *shape).astype(block.dtype)
+            values /= weight
+    missing = weight < np.clip(1 - na_thres, 1e-6, 1 - 1e-6)
+    values[missing if missing.shape == values.shape else missing[:, 0]] = np.nan
+    return values
 
 
 @lru_cache(maxsize=64)
-def _weights(method, *axes):
-    lat, lon, target_lat, target_lon = (np.frombuffer(axis) for axis in axes)
-    if method == "nearest":
-        return _nearest(lat, lon, target_lat, target_lon)
-    if method == "conservative":
-        return _conservative(lat, lon, target_lat, target_lon)
-    return _bilinear(lat, lon, target_lat, target_lon)
+def _weights(engine, method, rectilinear, *keys):
+    """Weights (target cell, source cell used), and which source cells are used."""
+    axes = [np.frombuffer(data).reshape(shape) for data, shape in keys]
+    if engine == "xesmf":
+        matrix = _esmf(method, rectilinear, *axes)
+    else:
+        makers = {"bilinear": _bilinear, "conservative": _conservative, "nearest": _nearest}
+        matrix = makers[method](*axes)
+    if method == "nearest" and rectilinear:
+        matrix = sparse.diags(_covered(*axes)) @ matrix
+    used = np.flatnonzero(np.bincount(matrix.indices))
+    return matrix[:, used], used
 
 
 def _ascending_longitude(lon):
@@ -117,21 +148,15 @@ def _ascending_longitude(lon):
 
     On a global grid the first column is repeated, 360 degrees on, at the end.
     """
-    values, index = np.unique(np.round(np.mod(lon, 360), 9), return_index=True)
-    values = np.mod(lon, 360)[index]
-    gaps = np.diff(values, append=values[0] + 360)
-    step = np.median(gaps)
-    if gaps.max() < 1.5 * step:  # global
-        start = int(np.argmin(index))  # begin with the first native column
-        values, index = np.roll(values, -start), np.roll(index, -start)
-        values = np.append(values, values[0])
-        index = np.append(index, index[0])
-    else:
-        start = int(np.argmax(gaps)) + 1
-        values, index = np.roll(values, -start), np.roll(index, -start)
-    values = values[0] + np.mod(values - values[0], 360)
-    if values[-1] == values[0]:
-        values[-1] += 360
+    values = np.mod(lon, 360)
+    index = np.unique(np.round(values, 9), return_index=True)[1]
+    gaps = np.diff(values[index], append=values[index[0]] + 360)
+    closed = gaps.max() < 1.5 * np.median(gaps)
+    start = np.argmin(index) if closed else np.argmax(gaps) + 1  # the first native column
+    index = np.roll(index, -int(start))
+    values = values[index[0]] + np.mod(values[index] - values[index[0]], 360)
+    if closed:
+        values, index = np.append(values, values[0] + 360), np.append(index, index[0])
     return values, index
 
 
@@ -156,73 +181,71 @@ def _bilinear(lat, lon, target_lat, target_lon):
     sin, cos = np.sin(y), np.cos(y)
     v = (tangent * cos[j] - sin[j]) / ((sin[j + 1] - sin[j]) - tangent * (cos[j + 1] - cos[j]))
     inside = inside_x & (v > -1e-9) & (v < 1 + 1e-9)
-    u = np.broadcast_to(u, v.shape)
-    i = np.broadcast_to(i, v.shape)
 
-    weights = [(1 - v) * (1 - u), (1 - v) * u, v * (1 - u), v * u]
     corners = [(j, i), (j, i + 1), (j + 1, i), (j + 1, i + 1)]
-    target = np.arange(v.size).reshape(v.shape)
-    rows = np.concatenate([target[inside]] * 4)
-    columns = np.concatenate([(y_index[a] * lon.size + x_index[b])[inside] for a, b in corners])
-    values = np.concatenate([weight[inside] for weight in weights])
-    return sparse.csr_matrix((values, (rows, columns)), shape=(v.size, lat.size * lon.size))
+    columns = np.stack([y_index[a] * lon.size + x_index[b] for a, b in corners], -1)[inside]
+    weights = np.stack([(1 - v) * (1 - u), (1 - v) * u, v * (1 - u), v * u], -1)[inside]
+    starts = 4 * np.concatenate([[0], np.cumsum(inside)])
+    shape = (inside.size, lat.size * lon.size)
+    return sparse.csr_matrix((weights.ravel(), columns.ravel(), starts), shape)
+
+
+def _edges(centres, limit=np.inf):
+    middle = (centres[1:] + centres[:-1]) / 2
+    edges = np.concatenate([[2 * centres[0] - middle[0]], middle, [2 * centres[-1] - middle[-1]]])
+    step = np.abs(np.diff(centres)).max()
+    for end in (0, -1):  # the outermost cells of a global grid end at the poles
+        if abs(edges[end]) > limit - step / 2:
+            edges[end] = np.copysign(limit, edges[end])
+    return edges
 
 
 def _conservative(lat, lon, target_lat, target_lon):
-    def edges(centres, limit=None):
-        middle = (centres[1:] + centres[:-1]) / 2
-        first, last = 2 * centres[0] - middle[0], 2 * centres[-1] - middle[-1]
-        result = np.concatenate([[first], middle, [last]])
-        if limit is not None:
-            step = np.abs(np.diff(centres)).max()
-            for end in (0, -1):  # the outermost cells of a global grid end at the poles
-                if abs(result[end]) > limit - step / 2:
-                    result[end] = np.copysign(limit, result[end])
-        return result
-
     def overlap(source, target):
-        low = np.maximum(np.minimum(source[:-1], source[1:]), np.minimum(*target)[:, None])
-        high = np.minimum(np.maximum(source[:-1], source[1:]), np.maximum(*target)[:, None])
-        return np.clip(high - low, 0, None)  # (target, source)
+        """What each source cell has in common with each target cell, from their edges."""
+        (low, high), (start, end) = (
+            np.sort([edges[:-1], edges[1:]], axis=0) for edges in (source, target)
+        )
+        common = np.minimum(high, end[:, None]) - np.maximum(low, start[:, None])
+        return np.clip(common, 0, None)  # (target, source)
 
-    def pairs(bounds):
-        return np.stack([bounds[:-1], bounds[1:]])
-
-    y = np.sin(np.deg2rad(edges(lat, limit=90)))
-    target_y = np.sin(np.deg2rad(edges(target_lat, limit=90)))
-    across = overlap(y, pairs(target_y))
-    across /= np.abs(np.diff(target_y))[:, None]
+    y = np.sin(np.deg2rad(_edges(lat, limit=90)))
+    target_y = np.sin(np.deg2rad(_edges(target_lat, limit=90)))
+    across = overlap(y, target_y) / np.abs(np.diff(target_y))[:, None]
 
     x, x_index = _ascending_longitude(lon)
     if x[-1] - x[0] > 360 - 1e-6:
         x, x_index = x[:-1], x_index[:-1]
-    x = edges(x)
-    target_x = edges(target_lon)
+    x, target_x = _edges(x), _edges(target_lon)
     along = np.zeros((target_lon.size, lon.size))
     for turn in (-720, -360, 0, 360, 720):
-        along[:, x_index] += overlap(x + turn, pairs(target_x))
+        along[:, x_index] += overlap(x + turn, target_x)
     along /= np.abs(np.diff(target_x))[:, None]
     return sparse.kron(sparse.csr_matrix(across), sparse.csr_matrix(along), format="csr")
 
 
+def _points(lat, lon):
+    lat, lon = np.meshgrid(np.deg2rad(lat), np.deg2rad(lon), indexing="ij")
+    points = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], -1)
+    return points.reshape(-1, 3)
+
+
 def _nearest(lat, lon, target_lat, target_lon):
-    def points(lat, lon):
-        lat, lon = np.meshgrid(np.deg2rad(lat), np.deg2rad(lon), indexing="ij")
-        return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], -1)
-
-    tree = cKDTree(points(lat, lon).reshape(-1, 3))
-    targets = points(target_lat, target_lon).reshape(-1, 3)
-    distance, column = tree.query(targets)
-    # Beyond the edge of a regional grid there is nothing near.
-    reach = np.deg2rad(np.hypot(np.abs(np.diff(lat)).max(), np.abs(np.diff(lon)).min()))
-    inside = distance <= reach
-    rows = np.flatnonzero(inside)
-    return sparse.csr_matrix(
-        (np.ones(rows.size), (rows, column[inside])), shape=(len(targets), lat.size * lon.size)
-    )
+    column = cKDTree(_points(lat, lon)).query(_points(target_lat, target_lon))[1]
+    rows = np.arange(column.size)
+    return sparse.csr_matrix((np.ones(rows.size), (rows, column)), (rows.size, lat.size * lon.size))
 
 
-def _regrid_xesmf(field, target, method, na_thres):
+def _covered(lat, lon, target_lat, target_lon):
+    """1 where a target lies within the cells of a rectilinear source grid, else 0; flat."""
+    y, x = _edges(lat, limit=90), _ascending_longitude(lon)[0]
+    inside_y = (target_lat > y.min() - 1e-9) & (target_lat < y.max() + 1e-9)
+    west, *_, east = _edges(x)
+    inside_x = np.mod(target_lon - west + 1e-9, 360) < east - west + 2e-9
+    return np.outer(inside_y, inside_x).astype(float).ravel()
+
+
+def _esmf(method, rectilinear, lat, lon, target_lat, target_lon):
     try:
         import xesmf
     except ImportError as error:
@@ -230,15 +253,37 @@ def _regrid_xesmf(field, target, method, na_thres):
             "engine='xesmf' needs xESMF with esmpy, which only conda-forge has: "
             "conda install -c conda-forge xesmf, or leave engine='smcore' for rectilinear grids"
         ) from error
-    names = {"conservative": "conservative_normed", "nearest": "nearest_s2d"}
-    span = float(np.ptp(field["lon"])) + float(np.abs(np.diff(field["lon"])).max())
+    target = xr.Dataset(coords={"lat": target_lat, "lon": target_lon})
+    cells, periodic = lat.size, False
+    column = np.arange(cells)
+    if rectilinear:
+        # The first column again at the end closes the globe; ESMF's periodic grid invents poles.
+        x, index = _ascending_longitude(lon)
+        if method != "bilinear" and x[-1] - x[0] > 360 - 1e-6:
+            x, index = x[:-1], index[:-1]
+        cells = lat.size * lon.size
+        column = (column[:, None] * lon.size + index).ravel()
+        source = xr.Dataset(coords={"lat": lat, "lon": x})
+    else:
+        dims = ("y", "x")[: lat.ndim]
+        source = xr.Dataset({"lat": (dims, lat), "lon": (dims, lon)})
+    if lat.ndim == 2:  # does the last column adjoin the first?
+        step = np.abs((np.diff(lon, append=lon[:, :1]) + 180) % 360 - 180)
+        periodic = bool(np.median(step[:, -1]) < 1.5 * np.median(step))
+    if method == "conservative":
+        for grid in (source, target):
+            grid["lat_b"] = "lat_b", _edges(grid["lat"].values, limit=90)
+            grid["lon_b"] = "lon_b", _edges(grid["lon"].values)
     regridder = xesmf.Regridder(
-        field.to_dataset(name="field"),
+        source,
         target,
-        names.get(method, method),
-        periodic=span > 359 and method != "conservative",
+        "nearest_s2d" if method == "nearest" else method,
+        periodic=periodic,
+        locstream_in=not rectilinear and lat.ndim == 1,
     )
-    return regridder(field, skipna=na_thres > 0, na_thres=na_thres, keep_attrs=True)
+    weights = regridder.weights.data.to_scipy_sparse().tocoo()
+    shape = (target_lat.size * target_lon.size, cells)
+    return sparse.csr_matrix((weights.data, (weights.row, column[weights.col])), shape)
 
 
 def fill_nearest(field):
@@ -256,12 +301,15 @@ def fill_nearest(field):
     """
     leading = [dim for dim in field.dims if dim not in ("lat", "lon")]
     ordered = field.transpose(*leading, "lat", "lon")
-    valid = ordered.notnull().all(leading).values
+    valid = ordered.notnull().all(leading).values.ravel()
     if not valid.any():
-        raise ValueError("`field` has no cell with a value at every time: nothing to fill from")
-    lat, lon = np.meshgrid(np.deg2rad(field["lat"]), np.deg2rad(field["lon"]), indexing="ij")
-    points = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], -1)
-    nearest = cKDTree(points[valid]).query(points.reshape(-1, 3))[1]
-    index = np.flatnonzero(valid)[nearest]
+        empty = np.argwhere(ordered.isnull().all(("lat", "lon")).values)
+        places = [f"{d} {ordered[d].values[i]}" for row in empty[:1] for d, i in zip(leading, row)]
+        raise ValueError(
+            "`field` has no cell with a value at every time: nothing to fill from; wholly missing: "
+            f"{len(empty)} of {math.prod(ordered.shape[:-2])} maps {', '.join(places)}".rstrip()
+        )
+    points = _points(field["lat"], field["lon"])
+    index = np.flatnonzero(valid)[cKDTree(points[valid]).query(points)[1]]
     filled = ordered.values.reshape(*ordered.shape[:-2], -1)[..., index].reshape(ordered.shape)
     return ordered.copy(data=filled)

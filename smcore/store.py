@@ -22,10 +22,15 @@ def replacing(path):
         part.unlink(missing_ok=True)
 
 
+def write_text(text, path):
+    """Write a text file, atomically."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
 def write_json(values, path):
     """Write `values` as JSON, atomically."""
-    with replacing(path) as part:
-        part.write_text(json.dumps(values, indent=1, default=_plain) + "\n")
+    write_text(json.dumps(values, indent=1, default=_plain) + "\n", path)
 
 
 def _plain(value):

@@ -21,11 +21,11 @@ import pandas as pd
 import torch
 import xarray as xr
 
-from smcore import cmip6, era5land, metrics, plots
+from smcore import era5land, metrics, plots
+from smcore.cmip6 import MARGIN
 from smcore.config import NETWORKS, ROOT, Domain
 from smcore.fusion import predict
 from smcore.grids import cell_area, coarse_grid, fine_grid
-from smcore.prepare import MARGIN
 from smcore.regrid import fill_nearest, regrid
 from smcore.soil import SATURATION, volumetric_water_content
 from smcore.store import replacing, write_json
@@ -107,7 +107,7 @@ class Field:
 
 
 def read_hadgem2(path):
-    """A CMIP file, daily where smcore's reader expects months: only its values are taken."""
+    """A CMIP file, daily where smcore's reader wants months: only its values are taken."""
     mrsos = xr.open_dataset(path)["mrsos"].isel(time=0)
     return Field(
         "HadGEM2-ES",
@@ -115,7 +115,7 @@ def read_hadgem2(path):
         mrsos["time"].dt.strftime("%Y-%m-%d").item(),
         f"daily mean, calendar {mrsos['time'].dt.calendar}",
         mrsos,
-        cmip6.open_files([path]).isel(time=0, drop=True),
+        _ascending(volumetric_water_content(mrsos)).reset_coords(drop=True),
     )
 
 
@@ -331,7 +331,10 @@ def prepare(fields):
     def sample(theta):
         return theta.expand_dims(time=[SAMPLE]).assign_attrs(units="m3 m-3").rename("theta")
 
-    sources = [sample(regridded(cmip6.limit(fields[name].theta), coarse_cells)) for name in SOURCES]
+    sources = [
+        sample(regridded(fields[name].theta.clip(0, 1, keep_attrs=True), coarse_cells))
+        for name in SOURCES
+    ]
     coarse = xr.concat(
         sources, xr.Variable("source_id", list(SOURCES)), join="exact", combine_attrs="override"
     )

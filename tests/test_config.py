@@ -329,3 +329,31 @@ def test_load_names_the_regions_that_the_chapters_need(problems):
 def test_load_puts_the_scenarios_in_the_order_of_their_forcing():
     study = Study.load("tiny", experiments=["ssp585", "ssp126"])
     assert study.experiments == ("ssp126", "ssp585")
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        {"versions": {"Oak": {"historical": "v20190101"}}},
+        {"accepted": {"Oak": ["file_name"]}},
+        {"demo": {"defects": {"Oak": ["gap"]}}},
+    ],
+)
+def test_load_refuses_settings_for_a_source_that_the_study_lacks(problems, override):
+    (line,) = problems(**override)
+    assert "'Oak'" in line and "not one of the study's sources" in line
+
+
+def test_load_accepts_no_error_that_spoils_the_result(problems):
+    (line,) = problems(accepted={"Alder": ["missing_months"]})
+    assert "accepted.Alder" in line and "missing_months" in line and "file_name" in line
+
+
+def test_load_refuses_an_unknown_defect(problems):
+    (line,) = problems(demo={"defects": {"Alder": ["termites"]}})
+    assert "demo.defects.Alder" in line and "termites" in line
+
+
+def test_paper_fills_the_first_month_by_the_rule_that_it_names():
+    assert Study.load("paper").missing_first_month == "climatology"
+    assert Study.load("tiny").missing_first_month == "refuse"

@@ -322,17 +322,17 @@ def test_portrait_groups_the_experiments_by_period():
 
 def test_quality_matrix_reads_without_colour():
     table = pd.DataFrame(
-        {"historical": ["ok", "error"], "ssp126": ["warning", "missing"], "ssp245": ["ok", "ok"]},
+        {"historical": ["ok", "error"], "ssp126": ["warning", "accepted"], "ssp245": ["ok", "ok"]},
         index=["MIROC6", "TaiESM1"],
     )
     fig = draw(plots.quality_matrix(table))
-    assert texts(fig.axes[0]) == ["✓", "!", "✓", "✗", "–", "✓"]
+    assert texts(fig.axes[0]) == ["✓", "!", "✓", "✗", "≈", "✓"]
     legend = [text.get_text() for text in fig.legends[0].get_texts()]
-    assert legend == ["✓ ok (3)", "! warning (1)", "✗ error (1)", "– missing (1)"]
+    assert legend == ["✓ ok (3)", "! warning (1)", "≈ accepted (1)", "✗ error (1)"]
 
 
 def test_quality_matrix_refuses_an_unknown_verdict_with_the_choices():
-    with pytest.raises(ValueError, match="ok.*warning.*error.*missing.*'fine'"):
+    with pytest.raises(ValueError, match="ok.*warning.*accepted.*error.*'fine'"):
         plots.quality_matrix(pd.DataFrame({"historical": ["fine"]}))
 
 

@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import shapely
 import xarray as xr
@@ -20,6 +22,8 @@ from smcore.prepare import (
     study_area_geometry,
 )
 from smcore.store import sha256
+
+regridding = sys.modules["smcore.regrid"]
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +80,8 @@ def test_prepare_leaves_a_file_for_each_source_and_experiment(small):
     assert set(written(study)) == names | {"reference.nc", "static.nc"}
     manifest = json.loads((study.prepared / "manifest.json").read_text())
     assert manifest["files"] == {name: sha256(study.prepared / name) for name in written(study)}
-    assert [row["verdict"] for row in manifest["quality"]] == ["ok"] * 4
+    assert list(pd.read_csv(study.prepared / "quality.csv")["verdict"]) == ["ok"] * 4
+    assert [row["files"] for row in manifest["quality"]] == [2, 1, 2, 1]
 
 
 def test_open_predictors_gives_every_source_and_month_on_the_coarse_grid(prepared_study):
@@ -147,7 +152,7 @@ def test_predictors_hold_nothing_of_the_reference(copy):
     shutil.rmtree(copy.prepared)
     prepare(copy)
     changed = {name for name in before if sha256(copy.prepared / name) != before[name]}
-    assert changed == {"reference.nc"}
+    assert changed == {"reference.nc", "static.nc"}  # which names the files that it was made of
 
 
 def test_open_reference_is_the_reference_on_the_fine_grid(small):
@@ -241,7 +246,8 @@ def test_prepare_reports_what_each_source_holds(small):
     assert (one.files, one.months_found, one.months_expected) == (2, 72, 72)
     assert (two.files, two.months_found, two.months_expected) == (1, 48, 48)
     assert (one.calendar, three.calendar) == ("noleap", "standard")
-    assert one.version == "v20260101"
+    assert one.versions == ["v20260101"]
+    assert one.licence.startswith("CC0 1.0") and one.depth == "0-0.1 m"
     assert all(r.verdict == "ok" and 0 < r.minimum < r.maximum < 1 for r in reports)
     assert all(40 < r.land_share < 90 for r in reports)
     assert all(r.tracking_ids[0].startswith("hdl:21.14100/") for r in reports)
@@ -282,9 +288,9 @@ def test_prepare_lists_all_problems_of_an_archive_at_once(copy):
         lines,
         [
             ("Alder ssp585", "no monthly mrsos"),
-            (truncated.name, "cannot be read", "fetch it again"),
+            (truncated.name, "is truncated", "fetch it again"),
             ("reference", "12 of 72 months", "2012-01"),
-            ("*invariant*.nc",),
+            ("reference", "lsm", "z"),
             ("study_area.countries", "999"),
         ],
         strict=True,
@@ -345,3 +351,51 @@ def test_prepare_of_a_longer_period_redoes_the_sources(copy):
     prepare(copy.model_copy(update={"periods": periods}))
     shorter = copy.model_copy(update={"periods": periods})
     assert open_predictors(shorter, "ssp585").sizes["time"] == 36
+
+
+def test_prepare_refuses_an_error_unless_the_profile_accepts_it(copy):
+    path = native(copy, "Birch", "ssp585")
+    path.rename(path.with_name(path.name.replace("201501", "185001")))
+    with pytest.raises(ValueError, match="the name disagrees.*accept file_name for Birch"):
+        prepare(copy)
+    table = pd.read_csv(copy.prepared / "quality.csv")
+    assert list(table["verdict"]) == ["ok", "ok", "ok", "error"]
+    assert "months 201501-201812" in table["problems"].iloc[3]
+    accepting = copy.model_copy(update={"accepted": {"Birch": ("file_name",)}})
+    assert [report.verdict for report in prepare(accepting)] == ["ok", "ok", "ok", "accepted"]
+
+
+def test_prepare_reads_the_version_that_the_profile_names(copy):
+    path = native(copy, "Birch", "ssp585")
+    before = open_predictors(copy, "ssp585").sel(source_id="Birch")
+    newer = path.parents[1] / "v20270101" / path.name
+    newer.parent.mkdir()
+    shutil.copy(path, newer)
+
+    def drier(dataset):
+        dataset["mrsos"] *= 0.5
+
+    change(newer, drier)
+    prepare(copy)
+    after = open_predictors(copy, "ssp585").sel(source_id="Birch")
+    np.testing.assert_allclose(after, before / 2, rtol=1e-5)
+    named = copy.model_copy(update={"versions": {"Birch": {"ssp585": "v20260101"}}})
+    prepare(named)
+    xr.testing.assert_identical(open_predictors(named, "ssp585").sel(source_id="Birch"), before)
+    absent = copy.model_copy(update={"versions": {"Birch": {"ssp585": "v1"}}})
+    with pytest.raises(ValueError, match="no version v1; there are.*v20260101.*v20270101"):
+        prepare(absent)
+
+
+def test_prepare_brings_the_reference_to_the_fine_grid_some_months_at_a_time(copy, monkeypatch):
+    def watched(matrix, columns, na_thres):
+        steps.append((matrix.shape[0], columns.shape[1]))
+        return apply(matrix, columns, na_thres)
+
+    steps, apply = [], regridding._apply
+    monkeypatch.setattr(regridding, "_apply", watched)
+    (copy.prepared / "reference.nc").unlink()
+    prepare(copy)
+    at_once = [months for cells, months in steps if cells == 24 * 44]
+    assert sum(at_once) == 72 + 2  # every month once, and two static fields
+    assert max(at_once) <= 24

@@ -14,7 +14,6 @@ import real_input
 import xarray as xr
 from scipy.interpolate import RegularGridInterpolator
 
-from smcore import cmip6
 from smcore.grids import coarse_grid, fine_grid
 from smcore.regrid import regrid
 
@@ -281,50 +280,13 @@ def test_two_reliefs_agree_on_the_coarse_grid(folder, fields):
     assert np.corrcoef(ours.values.ravel(), other.values.ravel())[0, 1] > 0.97
 
 
-def test_unstructured_grids_are_refused_with_the_remedy(folder, tmp_path):
+def test_unstructured_grids_are_refused_with_the_remedy(folder):
     name = "tas_Amon_ICON-ESM-LR_historical_r1i1p1f1_gn_185001.nc"
-    tas = xr.open_dataset(folder / "cmip_grids" / name)["tas"]
+    tas = xr.open_dataset(folder / "cmip_grids" / name)["tas"].rename(
+        latitude="lat", longitude="lon"
+    )
     with pytest.raises(ValueError, match="conda install -c conda-forge xesmf"):
         regrid(tas, coarse_grid())
-    with pytest.raises(ValueError, match="not .time, lat, lon.*install xESMF"):
-        cmip6.open_files([as_mrsos(folder / "cmip_grids" / name, tmp_path)])
-
-
-# ----------------------------------------------------------------------------- calendars and months
-
-
-def as_mrsos(path, directory):
-    """A copy in which another variable goes by the name and the units of mrsos."""
-    dataset = xr.open_dataset(path, decode_times=False, engine="netcdf4")
-    variable = path.name.split("_")[0]
-    dataset[variable].attrs["units"] = "kg m-2"
-    copy = directory / path.name.replace(variable, "mrsos", 1)
-    dataset.rename({variable: "mrsos"}).to_netcdf(copy)
-    return copy
-
-
-def test_open_files_joins_chunks_of_a_360_day_calendar(folder, tmp_path):
-    files = sorted((folder / "cmip_grids").glob("tas_Amon_HadGEM2-ES_*.nc"))
-    paths = [as_mrsos(file, tmp_path) for file in files]
-    theta = cmip6.open_files(paths, period=("2006", "2054"))
-    assert theta.attrs["calendar"] == "360_day"
-    assert theta.indexes["time"].equals(pd.date_range("2006-01-01", "2054-12-01", freq="MS"))
-
-
-def test_open_files_reads_the_months_of_a_365_day_calendar(folder, tmp_path):
-    name = "rlds_Amon_INM-CM5-0_ssp245_r1i1p1f1_gr1_201501-210012.nc"
-    theta = cmip6.open_files([as_mrsos(folder / "cmip_grids" / name, tmp_path)])
-    assert theta.indexes["time"].equals(pd.date_range("2015-01-01", "2100-12-01", freq="MS"))
-
-
-def test_open_files_trusts_the_axis_and_not_the_name(folder, tmp_path):
-    # The name says 200701-200712, the axis 2006-12 to 2007-11.
-    name = "tas_Amon_CanESM2_rcp85_r1i1p1_200701-200712.nc"
-    path = as_mrsos(folder / "cmip_grids" / name, tmp_path)
-    months = cmip6.open_files([path]).indexes["time"]
-    assert months.equals(pd.date_range("2006-12-01", "2007-11-01", freq="MS"))
-    with pytest.raises(ValueError, match=r"1 of 12 months are missing \(2007-12\)"):
-        cmip6.open_files([path], period=("2007", "2007"))
 
 
 # ------------------------------------------------------------------------- fitting, fusing, scoring

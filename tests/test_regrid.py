@@ -1,14 +1,18 @@
 """Regridding, against ESMF's own output where it is at hand, and by what must hold anyway."""
 
 import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import xarray as xr
+from scipy import sparse
 from scipy.interpolate import RegularGridInterpolator
 from scipy.spatial import cKDTree
 
+import smcore.regrid
 from smcore.grids import cell_area
 from smcore.regrid import METHODS, fill_nearest, regrid
 
@@ -26,8 +30,12 @@ def analytic(lat, lon):
 
 
 def unit_vectors(lat, lon):
-    y, x = np.meshgrid(np.deg2rad(lat), np.deg2rad(lon), indexing="ij")
-    return np.stack([np.cos(y) * np.cos(x), np.cos(y) * np.sin(x), np.sin(y)], -1).reshape(-1, 3)
+    return on_the_sphere(*np.meshgrid(lat, lon, indexing="ij"))
+
+
+def on_the_sphere(lat, lon):
+    y, x = np.deg2rad(np.ravel(lat)), np.deg2rad(np.ravel(lon))
+    return np.stack([np.cos(y) * np.cos(x), np.cos(y) * np.sin(x), np.sin(y)], -1)
 
 
 COARSE = grid(np.arange(19, 54, 2), np.arange(72, 137, 2))
@@ -35,6 +43,21 @@ GLOBAL = analytic(np.linspace(-88, 88, 45), np.arange(0, 360, 5.0))
 REGIONAL = analytic(np.arange(10.25, 62, 0.7), np.arange(61.35, 147, 0.9))
 # Part of the field is missing, as over an ocean.
 MASKED = REGIONAL.where(REGIONAL < 0.28)
+WEST = GLOBAL.assign_coords(lon=(GLOBAL["lon"] + 180) % 360 - 180)  # begins with 0..175
+SCATTERED = grid([-61.3, 3.3, 40.1], [-178.2, 1.2, 93.1, 358.1])  # no ties on GLOBAL
+
+
+def curvilinear(field):
+    lat, lon = xr.broadcast(field["lat"], field["lon"])
+    places = {"lat": (("j", "i"), lat.values), "lon": (("j", "i"), lon.values)}
+    return xr.DataArray(field.values, places, ("j", "i"), "theta", field.attrs)
+
+
+def unstructured(field):
+    """As ICON: latitude and longitude of each cell along one dimension."""
+    lat, lon = xr.broadcast(field["lat"], field["lon"])
+    places = {"lat": ("i", lat.values.ravel()), "lon": ("i", lon.values.ravel())}
+    return xr.DataArray(field.values.ravel(), places, "i", "theta", field.attrs)
 
 
 # --- against xESMF 0.9.2 on ESMF 8.9.0 ---------------------------------------------------
@@ -122,12 +145,33 @@ def test_regrid_takes_the_nearest_cell_that_xesmf_takes(esmf, source, name):
 
 @pytest.mark.xesmf
 @pytest.mark.parametrize("method", METHODS)
-def test_engines_agree(method):
+@pytest.mark.parametrize("na_thres", [0, 0.5])
+@pytest.mark.parametrize(
+    "field",
+    [REGIONAL, REGIONAL[::-1], MASKED, GLOBAL, WEST, WEST.sortby("lon")],
+    ids=["full", "descending", "masked", "global", "halves", "-180..180"],
+)
+def test_engines_agree(field, method, na_thres):
     pytest.importorskip("xesmf", reason="xesmf comes from conda-forge")
-    target = grid(np.arange(20.1, 50, 2.3), np.arange(75.2, 130, 2.9))  # no ties
-    ours = regrid(REGIONAL, target, method=method)
-    theirs = regrid(REGIONAL, target, method=method, engine="xesmf")
-    np.testing.assert_allclose(ours, theirs, atol=1e-6 if method != "conservative" else 4e-4)
+    # no ties; partly outside the region; across Greenwich
+    target = grid(np.arange(2.1, 70, 2.3), np.arange(-5.2, 170, 2.9))
+    ours = regrid(field, target, method=method, na_thres=na_thres).values
+    theirs = regrid(field, target, method=method, na_thres=na_thres, engine="xesmf").values
+    differs = np.isnan(ours) != np.isnan(theirs)
+    # great circles against parallels: another share of a cell may be missing
+    assert differs.mean() <= (0.02 if method == "conservative" else 0)
+    atol = 4e-4 if method == "conservative" else 1e-6
+    np.testing.assert_allclose(ours[~differs], theirs[~differs], rtol=0, atol=atol)
+
+
+@pytest.mark.xesmf
+def test_xesmf_takes_curvilinear_and_unstructured_grids():
+    pytest.importorskip("xesmf", reason="xesmf comes from conda-forge")
+    for field in (curvilinear(GLOBAL), unstructured(GLOBAL)):
+        result = regrid(field, SCATTERED, method="nearest", engine="xesmf")
+        np.testing.assert_array_equal(result, regrid(GLOBAL, SCATTERED, method="nearest"))
+    result = regrid(curvilinear(GLOBAL), SCATTERED, engine="xesmf")
+    np.testing.assert_allclose(result, regrid(GLOBAL, SCATTERED), atol=1e-6)
 
 
 def test_xesmf_says_where_to_get_it():
@@ -138,6 +182,100 @@ def test_xesmf_says_where_to_get_it():
             regrid(REGIONAL, COARSE, engine="xesmf")
     else:
         pytest.skip("xesmf is installed")
+
+
+# --- the way to xESMF, with a stand-in ---------------------------------------------------
+
+
+@pytest.fixture
+def xesmf(monkeypatch):
+    """A stand-in for xESMF that always takes the nearest cell; the list of its calls."""
+    calls = []
+
+    class Regridder:
+        def __init__(self, ds_in, ds_out, method, *, periodic=False, locstream_in=False):
+            call = {"source": ds_in, "target": ds_out, "method": method}
+            calls.append(call | {"periodic": periodic, "locstream_in": locstream_in})
+            lat, lon = ds_in["lat"], ds_in["lon"]
+            if not locstream_in:
+                lat, lon = xr.broadcast(lat, lon)
+            targets = unit_vectors(ds_out["lat"], ds_out["lon"])
+            column = cKDTree(on_the_sphere(lat, lon)).query(targets)[1]
+            cells = (np.ones(column.size), (np.arange(column.size), column))
+            weights = sparse.coo_matrix(cells, shape=(column.size, lat.size))
+            self.weights = SimpleNamespace(data=SimpleNamespace(to_scipy_sparse=lambda: weights))
+
+    monkeypatch.setitem(sys.modules, "xesmf", SimpleNamespace(Regridder=Regridder))
+    smcore.regrid._weights.cache_clear()
+    yield calls
+    smcore.regrid._weights.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "field",
+    [GLOBAL, GLOBAL[::-1], WEST, WEST.sortby("lon"), REGIONAL, MASKED],
+    ids=["global", "descending", "halves", "-180..180", "regional", "masked"],
+)
+def test_weights_of_xesmf_belong_to_the_cells_of_the_field(xesmf, field):
+    expected = regrid(field, SCATTERED, method="nearest")
+    for method, name in [
+        ("nearest", "nearest_s2d"),
+        ("bilinear", "bilinear"),
+        ("conservative", "conservative"),
+    ]:
+        result = regrid(field, SCATTERED, method=method, engine="xesmf")
+        inside = expected.notnull()  # the stand-in reaches everywhere
+        xr.testing.assert_identical(result.where(inside), expected)
+        call = xesmf[-1]
+        assert (call["method"], call["periodic"], call["locstream_in"]) == (name, False, False)
+        assert (np.diff(call["source"]["lon"]) > 0).all()
+    for name, lat in (("source", field["lat"]), ("target", SCATTERED["lat"])):
+        edges = xesmf[-1][name]["lat_b"].values
+        assert abs(edges).max() <= 90
+        np.testing.assert_allclose(edges[1:-1], (lat.values[1:] + lat.values[:-1]) / 2)
+
+
+def test_xesmf_gets_a_globe_without_a_gap(xesmf):
+    regrid(WEST.sortby("lon"), SCATTERED, engine="xesmf")
+    assert np.ptp(xesmf[-1]["source"]["lon"].values) == 360
+    regrid(WEST.sortby("lon"), SCATTERED, engine="xesmf", method="conservative")
+    assert np.ptp(xesmf[-1]["source"]["lon_b"].values) == 360
+
+
+@pytest.mark.parametrize("method", ["bilinear", "nearest"])
+def test_xesmf_gets_curvilinear_grids_with_their_seam(xesmf, method):
+    field = curvilinear(GLOBAL).expand_dims(time=2)
+    result = regrid(field, SCATTERED, method=method, engine="xesmf")
+    assert result.dims == ("time", "lat", "lon")
+    assert result.attrs == GLOBAL.attrs
+    expected = regrid(GLOBAL, SCATTERED, method="nearest")
+    np.testing.assert_array_equal(result, [expected, expected])
+    assert xesmf[-1]["periodic"] is True
+    assert xesmf[-1]["source"]["lat"].shape == GLOBAL.shape
+    swapped = regrid(field.transpose("i", "time", "j"), SCATTERED, method=method, engine="xesmf")
+    np.testing.assert_array_equal(swapped, result)
+    regrid(curvilinear(REGIONAL), COARSE, method=method, engine="xesmf")
+    assert xesmf[-1]["periodic"] is False
+
+
+def test_xesmf_gets_unstructured_grids_as_places(xesmf):
+    field = unstructured(GLOBAL).expand_dims(time=3).chunk(time=1)
+    result = regrid(field, SCATTERED, method="nearest", engine="xesmf")
+    assert result.chunks is not None
+    expected = regrid(GLOBAL, SCATTERED, method="nearest")
+    np.testing.assert_array_equal(result, [expected] * 3)
+    assert (xesmf[-1]["method"], xesmf[-1]["locstream_in"]) == ("nearest_s2d", True)
+
+
+def test_regrid_says_which_method_a_grid_without_cells_has(xesmf):
+    for field, method in [
+        (unstructured(GLOBAL), "bilinear"),
+        (unstructured(GLOBAL), "conservative"),
+        (curvilinear(GLOBAL), "conservative"),
+    ]:
+        with pytest.raises(ValueError, match=f"must be 'nearest'.*got '{method}'"):
+            regrid(field, SCATTERED, method=method, engine="xesmf")
+    assert not xesmf
 
 
 # --- against scipy -----------------------------------------------------------------------
@@ -242,9 +380,17 @@ def test_regrid_crosses_the_date_line_and_greenwich(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_regrid_takes_a_column_that_is_repeated(method):
-    # as ETOPO20 has, from 20.17 to 380.17 degrees
-    lon = np.arange(0, 360, 10 / 3) + 20.166667
+def test_regrid_takes_targets_across_the_date_line(method):
+    lat = np.arange(-60.3, 61, 11)  # no ties
+    expected = regrid(GLOBAL, grid(lat, np.arange(163, 203, 6.0)), method=method)
+    wrapped = regrid(GLOBAL, grid(lat, [163, 169, 175, -179, -173, -167, -161]), method=method)
+    np.testing.assert_allclose(wrapped, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("first", [0, 20.166667])  # as ETOPO20 has, from 20.17 to 380.17 degrees
+def test_regrid_takes_a_column_that_is_repeated(method, first):
+    lon = np.arange(0, 360, 10 / 3) + first
     field = analytic(np.arange(-85, 90, 10.0), lon)
     repeated = field.isel(lon=[*range(lon.size), 0])
     repeated = repeated.assign_coords(lon=np.append(lon, lon[0] + 360))
@@ -263,6 +409,20 @@ def test_regrid_reaches_the_poles_where_the_source_does(method):
     assert result.notnull().all()
     if method != "conservative":
         np.testing.assert_allclose(result[[0, -1], 0], field[[0, -1], 0], atol=1e-9)
+
+
+def test_between_the_last_row_and_the_pole_there_are_cells_but_no_centres():
+    # Gaussian: the last centres lie at 87.9 degrees, the last cells end at the poles.
+    lat = np.degrees(np.arcsin(np.polynomial.legendre.leggauss(64)[0]))
+    field = analytic(lat, np.arange(128) * 2.8125)
+    target = grid([-89.5, -87.5, 87.5, 89.5], np.arange(0.3, 360, 7))
+    for source in (field, field[::-1]):
+        inside = regrid(source, target).notnull()
+        assert not inside[[0, -1]].any() and inside[1:3].all()
+        result = regrid(source, target, method="nearest")
+        column = np.round(target["lon"].values / 2.8125).astype(int) % 128
+        np.testing.assert_array_equal(result, field.values[[0, 0, -1, -1]][:, column])
+        assert regrid(source, target, method="conservative").notnull().all()
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -351,6 +511,18 @@ def test_regrid_leaves_out_what_lies_outside(method):
             assert inside.all() == inside.any() == ((lat, lon) == (30, 100))
 
 
+def test_nearest_ends_with_the_outermost_cells():
+    # cells from 9.5 to 20.5 N and from 169.5 to 190.5 E
+    lat, lon = np.arange(10, 21, 1.0), np.arange(170, 191, 1.0)
+    field = analytic(lat, lon)
+    target = grid([9.4, 9.6, 20.4, 20.6], [169.4, 169.6, -169.6, -169.4])
+    expected = np.full((4, 4), np.nan)
+    expected[1:3, 1:3] = field[[0, -1], [0, -1]]
+    wrapped = field.assign_coords(lon=(lon + 180) % 360 - 180)
+    for source in (field, field[::-1], wrapped, wrapped.sortby("lon")):
+        np.testing.assert_array_equal(regrid(source, target, method="nearest"), expected)
+
+
 @pytest.mark.parametrize("method", ["bilinear", "conservative"])
 def test_a_missing_cell_far_away_does_not_decide_what_lies_inside(method):
     target = grid(np.arange(9, 64, 3.0), np.arange(60, 149, 3.0))
@@ -391,6 +563,35 @@ def test_regrid_of_chunks_is_regrid_of_the_whole(method):
     xr.testing.assert_identical(lazy.compute(), expected)
 
 
+def test_regrid_makes_weights_once_per_pair_of_grids(monkeypatch):
+    made = []
+    make = smcore.regrid._bilinear
+    monkeypatch.setattr(smcore.regrid, "_bilinear", lambda *axes: made.append(1) or make(*axes))
+    smcore.regrid._weights.cache_clear()
+    for field in (REGIONAL, MASKED, REGIONAL.astype("float32").expand_dims(time=3)):
+        regrid(field, COARSE)
+    assert len(made) == 1
+    regrid(REGIONAL, SCATTERED)
+    regrid(REGIONAL[::-1], COARSE)
+    assert len(made) == 3
+
+
+def test_regrid_of_chunks_takes_one_block_at_a_time_and_only_when_used():
+    seen = []
+
+    def read(block):
+        seen.append(block.shape)
+        return block
+
+    field = REGIONAL.expand_dims(time=np.arange(24)).chunk(time=6)
+    field = field.copy(data=field.data.map_blocks(read, meta=field.data._meta))
+    result = regrid(field, COARSE)
+    assert result.chunks == ((6,) * 4, (18,), (33,))
+    assert not seen
+    result[7].compute()
+    assert seen == [(6, *REGIONAL.shape)]
+
+
 def test_regrid_keeps_leading_dimensions_coordinates_and_attributes():
     field = REGIONAL.expand_dims(source_id=["A", "B"], time=np.arange(3)).copy()
     field = field.transpose("lat", "source_id", "lon", "time")
@@ -413,12 +614,17 @@ def test_regrid_refuses_an_unknown_engine():
         regrid(REGIONAL, COARSE, engine="cdo")
 
 
-def test_regrid_refuses_an_unstructured_grid_and_says_what_helps():
-    cells = xr.DataArray(
-        np.ones(20), dims="i", coords={"lat": ("i", np.arange(20.0)), "lon": ("i", np.arange(20.0))}
-    )
-    with pytest.raises(ValueError, match="engine='xesmf'.*conda-forge"):
-        regrid(cells, COARSE)
+def test_regrid_refuses_grids_that_are_not_rectilinear_and_says_what_helps():
+    for field in (unstructured(GLOBAL), curvilinear(GLOBAL)):
+        with pytest.raises(ValueError, match="engine='xesmf'.*conda-forge"):
+            regrid(field, COARSE)
+
+
+def test_regrid_needs_coordinates_called_lat_and_lon():
+    with pytest.raises(ValueError, match="coordinates lat and lon, got latitude, longitude"):
+        regrid(REGIONAL.rename(lat="latitude", lon="longitude"), COARSE)
+    with pytest.raises(ValueError, match="coordinates lat and lon"):
+        regrid(REGIONAL.drop_vars("lat"), COARSE)
 
 
 # --- filling -----------------------------------------------------------------------------
@@ -459,3 +665,15 @@ def test_fill_nearest_uses_the_same_cell_at_all_times():
 def test_fill_nearest_needs_a_cell_to_fill_from():
     with pytest.raises(ValueError, match="no cell with a value at every time"):
         fill_nearest(MASKED * np.nan)
+
+
+def test_fill_nearest_names_the_month_that_is_missing_everywhere():
+    time = np.arange("2001-01", "2001-07", dtype="datetime64[M]").astype("datetime64[ns]")
+    field = MASKED.expand_dims(time=time).copy()
+    field[3] = np.nan
+    with pytest.raises(ValueError, match="1 of 6 maps.*time 2001-04"):
+        fill_nearest(field)
+    field[3, 20] = field[2, 30] = 1.0  # two months that have no cell in common
+    field[2, :30] = field[2, 31:] = np.nan
+    with pytest.raises(ValueError, match="0 of 6 maps"):
+        fill_nearest(field)
