@@ -281,9 +281,8 @@ def read_series(
         return None, report
     report.files, report.versions = len(rows), sorted(set(rows["version"]) - {""})
 
-    parts = [part for row in rows.itertuples() if (part := _read_file(row, report)) is not None]
-    if region is not None:
-        parts = [_cut(part, region, report) for part in parts]
+    parts = [_read_file(row, region, report) for row in rows.itertuples()]
+    parts = [part for part in parts if part is not None]
     if len(parts) < len(rows) or report.errors or not _same_grid(parts, report):
         return None, report
     try:
@@ -303,7 +302,7 @@ def read_series(
 # --- one file ----------------------------------------------------------------------------
 
 
-def _read_file(row, report):
+def _read_file(row, region, report):
     """theta of a file as it is, on standard axes, or None; what is wrong goes into the report."""
     path = row.path
     try:
@@ -311,7 +310,7 @@ def _read_file(row, report):
             # _FillValue and missing_value that differ: both mean missing.
             warnings.simplefilter("ignore", xr.SerializationWarning)
             dataset = xr.open_dataset(
-                path, decode_times=False, chunks={"time": 60}, engine="netcdf4"
+                path, decode_times=False, chunks={"time": 24}, engine="netcdf4"
             )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         return report.add("unreadable", f"{path}: {_what_instead(path, error)}; fetch it again")
@@ -345,7 +344,7 @@ def _read_file(row, report):
     _check_depth(dataset, path, report)
     theta = theta.drop_vars(set(theta.coords) - {"lat", "lon"}).assign_coords(time=months)
     theta.attrs["path"] = str(path)
-    return _standard_axes(theta)
+    return _standard_axes(theta, region, report)
 
 
 def _what_instead(path, error):
@@ -463,7 +462,8 @@ def _licence(text):
     return " ".join(match.groups()) if match else text[:60]
 
 
-def _standard_axes(theta):
+def _standard_axes(theta, region, report):
+    """lat and lon ascending, within a region and the margin that regridding may need."""
     lon = (theta["lon"].astype(float) + 180) % 360 - 180
     theta = theta.assign_coords(
         lat=theta["lat"].astype(float).assign_attrs(units="degrees_north"),
@@ -471,19 +471,10 @@ def _standard_axes(theta):
     )
     if not _rectilinear(theta):
         return theta
-    return theta.transpose("time", "lat", "lon").sortby(["lat", "lon"]).drop_duplicates("lon")
-
-
-# --- one series --------------------------------------------------------------------------
-
-
-def _cut(theta, region, report):
-    """The surroundings of a region, and a margin that regridding may need."""
-    if not _rectilinear(theta):
-        return theta
-    edges = {"lat": (region.south, region.north), "lon": (region.west, region.east)}
-    for axis, (low, high) in edges.items():
-        centres = theta[axis].values
+    order = {axis: np.unique(theta[axis], return_index=True)[1] for axis in ("lat", "lon")}
+    edges = region and {"lat": (region.south, region.north), "lon": (region.west, region.east)}
+    for axis, (low, high) in (edges or {}).items():
+        centres = theta[axis].values[order[axis]]
         half = np.diff(centres).max(initial=0) / 2
         around = axis == "lon" and np.ptp(centres) + 2 * half > 359.9
         if not around and (centres[0] - half > low + 1e-6 or centres[-1] + half < high - 1e-6):
@@ -492,10 +483,13 @@ def _cut(theta, region, report):
                 f"{theta.attrs['path']}: {axis} {centres[0]:g} to {centres[-1]:g} does not cover "
                 f"the domain, {low:g} to {high:g}: fetch a larger region",
             )
-    edges = {axis: slice(low - MARGIN, high + MARGIN) for axis, (low, high) in edges.items()}
-    if edges["lon"].start < -180 or edges["lon"].stop > 180:
-        del edges["lon"]  # the margin lies on the other side of the date line
-    return theta.sel(edges)
+        near = (centres >= low - MARGIN) & (centres <= high + MARGIN)
+        if axis == "lat" or (low - MARGIN >= -180 and high + MARGIN <= 180):
+            order[axis] = order[axis][near]  # else the margin lies beyond the date line
+    return theta.transpose("time", "lat", "lon").isel(order)
+
+
+# --- one series --------------------------------------------------------------------------
 
 
 def _name_damaged(parts, report):

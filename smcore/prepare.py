@@ -21,6 +21,9 @@ from smcore.regrid import fill_nearest, regrid
 from smcore.store import sha256, write_dataset, write_json, write_text
 
 
+OPEN_FILES = 2  # each keeps up to 64 MB of chunks in memory
+
+
 def prepare(study):
     """Write the prepared store of a study.
 
@@ -39,6 +42,11 @@ def prepare(study):
     ValueError
         If the archive cannot be used; the message lists every problem of every file.
     """
+    with xr.set_options(file_cache_maxsize=OPEN_FILES):
+        return _prepare(study)
+
+
+def _prepare(study):
     files = cmip6.find_sources(study.cmip6_directory)
     series = [(s, e) for s in study.sources for e in ("historical", *study.experiments)]
     prepared = [_prepare_source(study, files, *pair) for pair in track(series, "sources")]
