@@ -9,6 +9,7 @@ PIP_ARGS ?=
 SNAKEMAKE_ARGS ?=
 REALDATA ?=
 ARGS ?=
+BENCH ?= data/bench
 
 SNAKEMAKE = $(PYTHON) -m snakemake --cores $(CORES) --config profile=$(PROFILE) \
     --quiet rules progress host reason \
@@ -53,6 +54,13 @@ data: setup
 # Runs the library on a folder of real files: the plumbing, not the skill.
 real: setup
 	$(PYTHON) tests/real_input.py $(REALDATA)
+
+# Measures against peers and prints tables in the form of benchmarks/RESULTS.md. The archive for the
+# second one takes 2 GB, in BENCH.
+bench: setup
+	$(PYTHON) -m pip install $(PIP_ARGS) -r benchmarks/requirements.txt
+	$(PYTHON) benchmarks/regridding.py
+	$(PYTHON) benchmarks/preparation.py $(BENCH)
 
 serve: setup
 	$(STUDY) print(study.directory / '_build/html')" $(PROFILE) | \

@@ -20,7 +20,6 @@ from smcore.progress import track
 from smcore.regrid import fill_nearest, regrid
 from smcore.store import sha256, write_dataset, write_json, write_text
 
-
 OPEN_FILES = 2  # each keeps up to 64 MB of chunks in memory
 
 

@@ -163,10 +163,10 @@ def test_undeclared_fills_are_missing_and_counted(polite, expected, spoilt):
 
 def test_a_damaged_file_is_told_from_the_others(polite, spoilt):
     directory = spoilt("damaged_chunk")
-    _, reports = read(polite, directory)
     (damaged,) = directory.glob("**/*ssp585*.nc")
     with netCDF4.Dataset(damaged) as file:  # it opens
         assert file["mrsos"].shape[0] == 156
+    _, reports = read(polite, directory)
     (message,) = reports[1].errors
     assert str(damaged) in message and "historical" not in message
 
