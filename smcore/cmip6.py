@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from smcore.grids import uncovered
+from smcore.regrid import is_rectilinear
 from smcore.soil import volumetric_water_content
 
 FILE_NAME = re.compile(
@@ -21,6 +23,8 @@ FACETS = ["source_id", "experiment_id", "variant_label", "grid_label"]
 FILL_LIMITS = (-1.0, 1000.0)  # kg m-2: no soil holds less or more, what lies beyond is no water
 MARGIN = 6.0  # degrees around a region that regridding may need
 DRY = 1e-4  # m3 m-3: a cell that never holds more is ocean or ice
+MOST_CELLS = 0.95  # share of the cells with values that every month must have
+DAILY = "more than one step a month: fetch monthly means, table Lmon"
 LAYER = (0.0, 0.1)  # m, as CMIP6 defines mrsos
 
 # Problems that let a study go on. Every other kind is an error: some a profile may accept
@@ -135,6 +139,7 @@ def find_sources(directory):
         raise FileNotFoundError(
             f"no monthly mrsos below {directory}: expected files named "
             "mrsos_Lmon_<source>_<experiment>_<member>_<grid>_<YYYYMM>-<YYYYMM>.nc"
+            + (f"; damaged, or of another kind: {', '.join(ignored)}" if ignored else "")
         )
     files = pd.DataFrame(rows)[[*FACETS, "version", "first", "last", "path"]]
     files.attrs["ignored"] = ignored
@@ -281,22 +286,33 @@ def read_series(
         return None, report
     report.files, report.versions = len(rows), sorted(set(rows["version"]) - {""})
 
-    parts = [_read_file(row, region, report) for row in rows.itertuples()]
-    parts = [part for part in parts if part is not None]
-    if len(parts) < len(rows) or report.errors or not _same_grid(parts, report):
+    parts = []
+    for row in rows.itertuples():
+        try:
+            parts.append(_read_file(row, region, report))
+        except (OSError, RuntimeError, ValueError, IndexError, KeyError, TypeError) as error:
+            report.add(
+                "unreadable", f"{row.path}: {_what_instead(row.path, error)}; fetch it again"
+            )
+    if report.errors or any(part is None for part in parts) or not _same_grid(parts, report):
         return None, report
     try:
         theta = _join(parts, report)
+        fill = False
         if period is not None:
-            theta = _complete(theta, period, missing_first_month, report)
-        report.months_found = theta.sizes["time"] - report.months_filled
+            same = (files["source_id"] == source_id) & (files["experiment_id"] == experiment_id)
+            others = sorted(set(files.loc[same, "version"]) - set(rows["version"]))
+            theta, fill = _select(theta, period, missing_first_month, others, report)
+        report.months_found = theta.sizes["time"]
         if not report.errors:
             theta = _check_values(theta, report)
     except (OSError, RuntimeError):
         _name_damaged(parts, report)
         if not report.errors:  # it was not the files
             raise
-    return (None if report.errors else theta), report
+    if report.errors:
+        return None, report
+    return (_fill_first(theta, period, report) if fill else theta), report
 
 
 # --- one file ----------------------------------------------------------------------------
@@ -305,42 +321,35 @@ def read_series(
 def _read_file(row, region, report):
     """theta of a file as it is, on standard axes, or None; what is wrong goes into the report."""
     path = row.path
-    try:
-        with warnings.catch_warnings():
-            # _FillValue and missing_value that differ: both mean missing.
-            warnings.simplefilter("ignore", xr.SerializationWarning)
-            dataset = xr.open_dataset(
-                path, decode_times=False, chunks={"time": 24}, engine="netcdf4"
-            )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        return report.add("unreadable", f"{path}: {_what_instead(path, error)}; fetch it again")
+    with warnings.catch_warnings():
+        # _FillValue and missing_value that differ: both mean missing.
+        warnings.simplefilter("ignore", xr.SerializationWarning)
+        dataset = xr.open_dataset(path, decode_times=False, chunks={"time": 24}, engine="netcdf4")
     if "mrsos" not in dataset:
         held = ", ".join(map(str, dataset.data_vars)) or "nothing"
         return report.add(
             "variable", f"{path}: no variable mrsos; it holds {held}: fetch mrsos of table Lmon"
         )
-    names = {"latitude": "lat", "longitude": "lon"}
-    dataset = dataset.rename({old: new for old, new in names.items() if old in dataset.variables})
-    dataset = dataset.rename_dims({old: names[old] for old in names if old in dataset.dims})
+    for old, new in (("latitude", "lat"), ("longitude", "lon")):
+        if old in dataset.variables and new not in dataset.variables:
+            dataset = dataset.rename({old: new})
     months = _months(dataset, path, report)
     if months is None:
         return None
     _check_name(row, dataset, months, report)
-    mrsos = dataset["mrsos"].squeeze(
-        [dim for dim in dataset["mrsos"].dims if dim in ("depth", "sdepth")], drop=True
-    )
+    mrsos = _horizontal(dataset["mrsos"], path, report)
+    if mrsos is None:
+        return None
     report.calendar = dataset["time"].attrs.get("calendar", "standard")
     space = [mrsos.sizes[dim] for dim in mrsos.dims if dim != "time"]
     report.grid = " x ".join(map(str, space)) + (" cells" if len(space) == 1 else "")
-    if not _check_grid(mrsos, path, report):
-        return None
     try:
         theta = volumetric_water_content(mrsos)
     except ValueError as error:
         return report.add("units", f"{path}: {error}: fetch the file as the archive has it")
 
     report.tracking_ids.append(str(dataset.attrs.get("tracking_id", "")))
-    report.licence = report.licence or _licence(dataset.attrs.get("license", ""))
+    report.licence = report.licence or _licence(str(dataset.attrs.get("license", "")))
     _check_depth(dataset, path, report)
     theta = theta.drop_vars(set(theta.coords) - {"lat", "lon"}).assign_coords(time=months)
     theta.attrs["path"] = str(path)
@@ -367,36 +376,44 @@ def _months(dataset, path, report):
     if "time" not in dataset["mrsos"].dims or "time" not in dataset.variables:
         return report.add("time", f"{path}: mrsos has no time: fetch the file again")
     time = dataset["time"]
-    bounds = dataset[time.attrs["bounds"]].values if time.attrs.get("bounds") in dataset else None
-    if bounds is not None and (bounds.ndim != 2 or not np.isfinite(bounds).all()):
-        bounds = None
-    # The stamp may be any instant of the month, even its end: the middle of the bounds is safe.
-    middle = time.values if bounds is None else bounds.mean(axis=1)
-    missing = int((~np.isfinite(middle)).sum()) if middle.dtype.kind == "f" else 0
-    if missing:
-        return report.add(
-            "time", f"{path}: {missing} of {middle.size} time stamps are missing: fetch it again"
-        )
     attributes = {key: time.attrs[key] for key in ("units", "calendar") if key in time.attrs}
+    stamps = time.values
+    missing = int((~np.isfinite(stamps)).sum()) if stamps.dtype.kind == "f" else 0
+    if missing or not stamps.size:
+        return report.add(
+            "time", f"{path}: {missing} of {stamps.size} time stamps are missing: fetch it again"
+        )
     try:
-        stamps = xr.decode_cf(
-            xr.Dataset({"middle": ("time", middle, attributes)}),
-            decode_times=xr.coders.CFDatetimeCoder(use_cftime=True),
-        )["middle"].values
-        months = pd.DatetimeIndex([f"{stamp.year:04d}-{stamp.month:02d}-01" for stamp in stamps])
-    except (ValueError, OverflowError, AttributeError) as error:
+        months = _decode(stamps, attributes)
+        name = time.attrs.get("bounds")
+        bounds = dataset[name].values if name in dataset.variables else np.empty(0)
+        if bounds.shape == (stamps.size, 2) and np.isfinite(bounds).all():
+            length = {"d": 1, "h": 24, "m": 1440, "s": 86400}.get(attributes["units"][:1], np.nan)
+            days = np.ptp(bounds, axis=1) / length
+            holds = ((bounds.min(axis=1) <= stamps) & (stamps <= bounds.max(axis=1))).all()
+            if holds and (days > 0).all() and (days < 20).all():
+                return report.add("frequency", f"{path}: {DAILY}")
+            # The stamp may be any instant of the month, even its end: the middle is safe.
+            middle = _decode(bounds.mean(axis=1), attributes)
+            if holds and (days > 20).all() and middle.nunique() >= months.nunique():
+                months = middle
+    except (ValueError, OverflowError, AttributeError, KeyError) as error:
         return report.add(
             "time",
-            f"{path}: time cannot be decoded ({error}); units such as 'days since "
-            "1850-01-01' and a CF calendar are expected: fetch the file again",
+            f"{path}: time cannot be decoded ({error}); units such as 'days since 1850-01-01' and "
+            "a CF calendar are expected: fetch the file again",
         )
-    unit = str(attributes.get("units", "")).split(" ")[0]
-    short = bounds is not None and unit.startswith("day") and np.ptp(bounds, 1).min() < 20
-    if short or months.nunique() * 2 < months.size:
-        return report.add(
-            "frequency", f"{path}: more than one step a month: fetch monthly means, table Lmon"
-        )
+    if months.nunique() * 2 < months.size:
+        return report.add("frequency", f"{path}: {DAILY}")
     return months
+
+
+def _decode(values, attributes):
+    stamps = xr.decode_cf(
+        xr.Dataset({"stamp": ("time", values, attributes)}),
+        decode_times=xr.coders.CFDatetimeCoder(use_cftime=True),
+    )["stamp"].values
+    return pd.DatetimeIndex([f"{stamp.year:04d}-{stamp.month:02d}-01" for stamp in stamps])
 
 
 def _check_name(row, dataset, months, report):
@@ -404,47 +421,55 @@ def _check_name(row, dataset, months, report):
     differ = [
         f"{facet} {held[facet]}" for facet in FACETS if held[facet] not in ("", getattr(row, facet))
     ]
-    held = f"{months.min():%Y%m}-{months.max():%Y%m}"
-    if f"{row.first}-{row.last}" != held:
-        differ.append(f"months {held}")
     if differ:
         report.add(
-            "file_name",
-            f"{row.path}: the name disagrees with what the file holds, {', '.join(differ)}: fetch "
-            f"it again, rename it, or accept file_name for {report.source_id} in the profile",
+            "facets",
+            f"{row.path}: the name disagrees with the attributes, {', '.join(differ)}: fetch it "
+            "again, or give it the name of what it is",
         )
-
-
-def _check_grid(mrsos, path, report):
-    """Whether the grid can be regridded here."""
-    if not {"lat", "lon"} <= set(mrsos.coords):
-        report.add("grid", f"{path}: mrsos has no coordinates lat and lon: fetch the file again")
-    elif not (np.isfinite(mrsos["lat"]).all() and (abs(mrsos["lat"]) <= 90.001).all()):
-        report.add("grid", f"{path}: lat is not within -90..90 degrees: fetch the file again")
-    elif not np.isfinite(mrsos["lon"]).all():
-        report.add("grid", f"{path}: lon has missing values: fetch the file again")
-    elif not _rectilinear(mrsos) and not (
-        importlib.util.find_spec("xesmf") and importlib.util.find_spec("esmpy")
-    ):
+    held = f"{months.min():%Y%m}-{months.max():%Y%m}"
+    if f"{row.first}-{row.last}" != held:
         report.add(
-            "grid",
-            f"{path}: mrsos has dimensions {mrsos.dims}, not (time, lat, lon): unstructured and "
-            "curvilinear grids need xESMF (conda env create -f environment.yml); or leave the "
-            "source out",
+            "file_name",
+            f"{row.path}: the name disagrees with what the file holds, months {held}: fetch it "
+            f"again, rename it, or accept file_name for {report.source_id} in the profile",
         )
-    else:
-        return True
-    return False
 
 
-def _rectilinear(field):
-    return set(field.dims) == {"time", "lat", "lon"}
+def _horizontal(mrsos, path, report):
+    """mrsos with time and the dimensions of lat and lon, or None."""
+    if not {"lat", "lon"} <= set(mrsos.coords):
+        return report.add(
+            "grid", f"{path}: mrsos has no coordinates lat and lon: fetch the file again"
+        )
+    lat, lon = mrsos["lat"], mrsos["lon"]
+    others = set(mrsos.dims) - {"time", *lat.dims, *lon.dims}
+    layers = [f"{dim} {mrsos.sizes[dim]}" for dim in sorted(others) if mrsos.sizes[dim] > 1]
+    if layers:
+        return report.add(
+            "grid", f"{path}: mrsos has more than one layer, {', '.join(layers)}: fetch table Lmon"
+        )
+    if not (np.isfinite(lat).all() and np.isfinite(lon).all() and (abs(lat) <= 90.001).all()):
+        return report.add(
+            "grid", f"{path}: lat is not within -90..90 degrees, or lon missing: fetch it again"
+        )
+    mrsos = mrsos.squeeze(sorted(others), drop=True)
+    if is_rectilinear(mrsos):
+        return mrsos.swap_dims({lat.dims[0]: "lat", lon.dims[0]: "lon"})
+    if importlib.util.find_spec("xesmf") and importlib.util.find_spec("esmpy"):
+        return mrsos
+    return report.add(
+        "grid",
+        f"{path}: mrsos has dimensions {mrsos.dims}, not (time, lat, lon): unstructured and "
+        "curvilinear grids need xESMF (conda env create -f environment.yml); or leave the source "
+        "out",
+    )
 
 
 def _check_depth(dataset, path, report):
     name = next((name for name in ("depth", "sdepth", "sdepth1") if name in dataset), None)
     bounds = dataset.get(dataset[name].attrs.get("bounds", f"{name}_bnds")) if name else None
-    if bounds is None:
+    if bounds is None or bounds.size < 2:
         return
     top, bottom = (round(float(edge), 4) for edge in np.ravel(bounds)[:2])
     report.depth = f"{top:g}-{bottom:g} m"
@@ -469,20 +494,14 @@ def _standard_axes(theta, region, report):
         lat=theta["lat"].astype(float).assign_attrs(units="degrees_north"),
         lon=lon.assign_attrs(units="degrees_east"),
     )
-    if not _rectilinear(theta):
+    if not is_rectilinear(theta):
         return theta
+    if region and (outside := uncovered(theta, region)):
+        report.add("region", f"{theta.attrs['path']}: {outside}")
     order = {axis: np.unique(theta[axis], return_index=True)[1] for axis in ("lat", "lon")}
     edges = region and {"lat": (region.south, region.north), "lon": (region.west, region.east)}
     for axis, (low, high) in (edges or {}).items():
         centres = theta[axis].values[order[axis]]
-        half = np.diff(centres).max(initial=0) / 2
-        around = axis == "lon" and np.ptp(centres) + 2 * half > 359.9
-        if not around and (centres[0] - half > low + 1e-6 or centres[-1] + half < high - 1e-6):
-            report.add(
-                "region",
-                f"{theta.attrs['path']}: {axis} {centres[0]:g} to {centres[-1]:g} does not cover "
-                f"the domain, {low:g} to {high:g}: fetch a larger region",
-            )
         near = (centres >= low - MARGIN) & (centres <= high + MARGIN)
         if axis == "lat" or (low - MARGIN >= -180 and high + MARGIN <= 180):
             order[axis] = order[axis][near]  # else the margin lies beyond the date line
@@ -516,6 +535,7 @@ def _same_grid(parts, report):
 
 def _join(parts, report):
     """The parts one after the other, each month once."""
+    parts = sorted(parts, key=lambda part: (part.indexes["time"].min(), part.attrs["path"]))
     same = {"join": "override", "compat": "override", "coords": "minimal"}
     theta = xr.concat(parts, "time", combine_attrs="override", **same)
     origin = np.repeat([part.attrs["path"] for part in parts], [part.time.size for part in parts])
@@ -523,7 +543,7 @@ def _join(parts, report):
     again = np.flatnonzero(months.duplicated())
     if again.size:
         first = np.array([np.flatnonzero(months == month)[0] for month in months[again]])
-        one, other = (theta.isel(time=index).drop_vars("time") for index in (first, again))
+        one, other = (_water(theta.isel(time=k).drop_vars("time")) for k in (first, again))
         equal = ((abs(one - other) < 1e-5) | (one.isnull() & other.isnull())).all(
             [dim for dim in theta.dims if dim != "time"]
         )
@@ -544,35 +564,43 @@ def _join(parts, report):
     return theta
 
 
-def _complete(theta, period, missing_first_month, report):
-    """Exactly the months of the period; the first one may be filled."""
+def _select(theta, period, missing_first_month, others, report):
+    """Exactly the months of the period, and whether the first one is to be filled."""
     wanted = pd.date_range(f"{period[0]}-01", f"{period[1]}-12", freq="MS")
     report.months_expected = wanted.size
     months = theta.indexes["time"]
     theta = theta.isel(time=(months >= wanted[0]) & (months <= wanted[-1]))
     missing = wanted.difference(theta.indexes["time"])
-    following = pd.DatetimeIndex([wanted[0] + pd.DateOffset(years=n) for n in range(1, 11)])
-    first_only = list(missing) == [wanted[0]] and following.isin(theta.indexes["time"]).all()
+    first_only = list(missing) == [wanted[0]] and wanted.size > 120
     if first_only and missing_first_month == "climatology":
-        mean = theta.sel(time=following).mean("time").expand_dims(time=wanted[:1])
-        theta = xr.concat([mean, theta], "time", combine_attrs="override").assign_attrs(theta.attrs)
-        report.months_filled = 1
-        report.filled_by = f"mean of {wanted[0]:%B} {following[0].year}-{following[-1].year}"
-        report.add(
-            "filled_month",
-            f"{report.source_id} {report.experiment_id}: {wanted[0]:%Y-%m} is missing; filled by "
-            f"the {report.filled_by}",
-        )
-    elif missing.size:
+        return theta, True
+    if missing.size:
         remedy = "fetch the files, shorten the period or leave the source out"
         if first_only:
             remedy = "set missing_first_month: climatology in the profile, or " + remedy
+        if others:
+            remedy += f"; of this series there are other versions, {', '.join(others)}"
         report.add(
             "missing_months",
             f"{report.source_id} {report.experiment_id}: {missing.size} of {wanted.size} months "
             f"are missing ({_shown(missing)}): {remedy}",
         )
-    return theta
+    return theta, False
+
+
+def _fill_first(theta, period, report):
+    """With the first month of the period, the mean of that month in the next ten years."""
+    first = pd.date_range(f"{period[0]}-01", periods=1, freq="MS")
+    following = [first[0] + pd.DateOffset(years=number) for number in range(1, 11)]
+    mean = theta.sel(time=following).mean("time").expand_dims(time=first)
+    report.months_filled = 1
+    report.filled_by = f"mean of {first[0]:%B} {following[0].year}-{following[-1].year}"
+    report.add(
+        "filled_month",
+        f"{report.source_id} {report.experiment_id}: {first[0]:%Y-%m} is missing; filled by the "
+        f"{report.filled_by}",
+    )
+    return xr.concat([mean, theta], "time", combine_attrs="override").assign_attrs(theta.attrs)
 
 
 def _shown(months):
@@ -580,12 +608,17 @@ def _shown(months):
     return shown + (", ..." if len(months) > 5 else "")
 
 
+def _water(theta):
+    """theta without fill values that the file does not declare."""
+    low, high = (limit / 100 for limit in FILL_LIMITS)  # m3 m-3 in a layer of 0.1 m
+    return theta.where((theta > low) & (theta < high))
+
+
 def _check_values(theta, report):
     """theta without fill values and ocean, within 0..1; one pass over the values counts them."""
     series = f"{report.source_id} {report.experiment_id}"
-    low, high = (limit / 100 for limit in FILL_LIMITS)  # m3 m-3 in a layer of 0.1 m
-    held = (theta > low) & (theta < high)
-    water = theta.where(held)
+    water = _water(theta)
+    held = water.notnull()
     space = [dim for dim in theta.dims if dim != "time"]
     survey = xr.Dataset(
         {
@@ -631,9 +664,21 @@ def _check_values(theta, report):
             f"{series}: {report.clipped_low} values below 0 and {report.clipped_high} above 1 "
             f"m3 m-3, {report.minimum:.3g} to {report.maximum:.3g}; set to the limit",
         )
-    if survey["valid"].min() < survey["valid"].max():
-        fewest, most = int(survey["valid"].min()), int(survey["valid"].max())
-        report.add("changing_mask", f"{series}: {fewest} to {most} cells have values, by month")
+    fewest, most = int(survey["valid"].min()), int(survey["valid"].max())
+    if fewest < MOST_CELLS * most:
+        partial = theta.indexes["time"][survey["valid"].values < MOST_CELLS * most]
+        report.add(
+            "partial_months",
+            f"{series}: only {fewest} of {most} cells have values in some months "
+            f"({_shown(partial)}): fetch the files again, or accept partial_months for "
+            f"{report.source_id} in the profile",
+        )
+    elif fewest < most:
+        report.add(
+            "changing_mask",
+            f"{series}: {fewest} to {most} cells have values, by month; those that lack one are "
+            "taken from their neighbours",
+        )
     if not (report.maximum > 0.01 and survey["mean"] < 1):
         report.add(
             "magnitude",

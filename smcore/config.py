@@ -14,8 +14,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PROFILES = ROOT / "notebooks" / "profiles"
 # Kinds of error in an archive that a profile may accept, with what then counts.
 ACCEPTABLE = {
-    "file_name": "what the file holds, not its name",
+    "file_name": "the months that the file holds, not those of its name",
     "conflicting_months": "the file that begins first",
+    "partial_months": "the neighbours, in all months, for cells that lack a month",
     "magnitude": "the values as they are",
 }
 # What the demo world can have wrong, as real files do; smcore.defects plants them.
@@ -37,7 +38,9 @@ DEFECTS = (
     "repeated_month",
     "misnamed",
     "odd_name",
+    "wrong_facets",
     "unstructured",
+    "curvilinear",
     "truncated",
     "damaged_chunk",
     "empty_file",
@@ -47,6 +50,7 @@ DEFECTS = (
     "wrong_magnitude",
     "all_missing",
     "missing_month",
+    "partial_month",
     "nan_time",
     "daily",
     "small_region",
@@ -73,6 +77,7 @@ def _from_weak_to_strong(experiments):
     return tuple(sorted(_once(experiments), key=SCENARIOS.index))
 
 
+Version = Annotated[str, Field(pattern=r"^v\d+$")]  # of a data set, such as v20190815
 Period = Annotated[tuple[str, str], AfterValidator(_period)]
 
 
@@ -206,7 +211,7 @@ class Study(_Strict):
     depth: Literal["0-7cm", "0-10cm"] = "0-7cm"
     # a first month that is missing: refused, or the mean of that month in the next ten years
     missing_first_month: Literal["refuse", "climatology"] = "refuse"
-    versions: dict[str, dict[str, str]] = {}  # by source and experiment, such as v20190815
+    versions: dict[str, dict[Literal["historical", *SCENARIOS], Version]] = {}  # by source
     accepted: dict[str, tuple[Literal[tuple(ACCEPTABLE)], ...]] = {}  # by source
     study_area: StudyArea
     regions: dict[str, Region]

@@ -250,6 +250,24 @@ def odd_name(paths):
     paths[-1].rename(paths[-1].with_name(f"{paths[-1].stem} (1).nc"))
 
 
+def wrong_facets(paths):
+    """The name of one experiment on the file of another."""
+    _change(paths[-1], lambda dataset: dataset.assign_attrs(experiment_id="piControl"))
+
+
+def curvilinear(paths):
+    """Latitudes and longitudes with two dimensions, as on a rotated grid."""
+
+    def change(dataset):
+        dataset = dataset.drop_vars(["lat_bnds", "lon_bnds"]).rename(lat="j", lon="i")
+        lat, lon = np.meshgrid(dataset["j"], dataset["i"], indexing="ij")
+        return dataset.drop_vars(["j", "i"]).assign_coords(
+            lat=(("j", "i"), lat), lon=(("j", "i"), lon)
+        )
+
+    _change(paths[-1], change)
+
+
 def unstructured(paths):
     """Cells in a row, each with a latitude and a longitude, as in ICON."""
 
@@ -323,6 +341,15 @@ def missing_month(paths):
 
     def change(values, land):
         values[5] = FILL
+
+    _values(paths[-1], change)
+
+
+def partial_month(paths):
+    """A month of which the greater part was lost."""
+
+    def change(values, land):
+        values[5, 10:] = FILL
 
     _values(paths[-1], change)
 

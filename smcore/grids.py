@@ -7,7 +7,7 @@ from smcore.config import Domain
 
 EARTH_RADIUS = 6_371_229.0  # m, as in ERA5-Land
 
-__all__ = ["Domain", "box_mask", "cell_area", "coarse_grid", "fine_grid"]
+__all__ = ["Domain", "box_mask", "cell_area", "coarse_grid", "fine_grid", "uncovered"]
 
 
 def coarse_grid(domain=None, *, registration="nested"):
@@ -91,6 +91,31 @@ def cell_area(lat, lon):
     area = EARTH_RADIUS**2 * np.deg2rad(dlon) * (north - south) * xr.ones_like(lon)
     area.attrs = {"standard_name": "cell_area", "units": "m2"}
     return area.rename("cell_area")
+
+
+def uncovered(field, region):
+    """What of a region the cells of a field leave out, in words; empty where they cover it.
+
+    Parameters
+    ----------
+    field : xr.DataArray
+        Coordinates ``lat`` and ``lon`` in degrees, each along its own dimension.
+    region : Domain or Region
+        ``south``, ``north``, ``west`` and ``east`` in degrees.
+    """
+    for axis, low, high in (
+        ("lat", region.south, region.north),
+        ("lon", region.west, region.east),
+    ):
+        centres = np.sort(field[axis].values)
+        half = np.diff(centres).max(initial=0) / 2
+        around = axis == "lon" and np.ptp(centres) + 2 * half > 359.9
+        if not around and (centres[0] - half > low + 1e-6 or centres[-1] + half < high - 1e-6):
+            return (
+                f"{axis} {centres[0]:g} to {centres[-1]:g} does not cover the domain, {low:g} to "
+                f"{high:g}: fetch a larger region"
+            )
+    return ""
 
 
 def box_mask(grid, region):

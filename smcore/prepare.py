@@ -12,12 +12,13 @@ import dask
 import shapely
 import xarray as xr
 
+import smcore
 from smcore import cmip6, era5land
 from smcore.cmip6 import QualityReport
 from smcore.config import ROOT
-from smcore.grids import coarse_grid, fine_grid
+from smcore.grids import coarse_grid, fine_grid, uncovered
 from smcore.progress import track
-from smcore.regrid import fill_nearest, regrid
+from smcore.regrid import fill_nearest, is_rectilinear, regrid
 from smcore.store import sha256, write_dataset, write_json, write_text
 
 OPEN_FILES = 2  # each keeps up to 64 MB of chunks in memory
@@ -67,6 +68,9 @@ def _prepare(study):
     period = study.periods.historical
     reference = attempt(era5land.open_swvl, folder, depth=study.depth, period=period)
     invariant = attempt(era5land.open_invariant, folder)
+    for name, field in (("swvl", reference), ("lsm and z", invariant)):
+        if field is not None and (outside := uncovered(field, study.domain)):
+            problems.append(f"reference, {name}: {outside}")
     area = attempt(study_area_geometry, study)
     problems = list(dict.fromkeys(problems))  # a broken file spoils both reads of the reference
     if problems:
@@ -128,10 +132,10 @@ def study_area_geometry(study):
 
 
 def _key(directory, paths, *settings):
-    """What a prepared file depends on: its native files as they are, and the settings."""
+    """What a prepared file depends on: this version, its native files as they are, settings."""
     stats = [(str(path.relative_to(directory)), path.stat()) for path in paths]
     stamps = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
-    return json.dumps([stamps, *settings])
+    return json.dumps([smcore.__version__, stamps, *settings])
 
 
 def _prepare_source(study, files, source_id, experiment_id):
@@ -160,11 +164,15 @@ def _prepare_source(study, files, source_id, experiment_id):
     if theta is None:
         return report, path
     engine, method = "smcore", study.network.regridding
-    if "lat" not in theta.dims:  # of these grids only the centres of the cells are known
+    if not is_rectilinear(theta):  # of these grids only the centres of the cells are known
         engine, method = "xesmf", "bilinear" if theta["lat"].ndim == 2 else "nearest"
     grid = coarse_grid(study.domain, registration=study.registration)
     coarse = regrid(theta, grid, method=method, engine=engine)
-    dataset = fill_nearest(coarse.compute()).rename("theta").to_dataset()
+    try:
+        dataset = fill_nearest(coarse.compute()).rename("theta").to_dataset()
+    except ValueError as error:
+        report.add("missing_values", f"{source_id} {experiment_id}: on the coarse grid, {error}")
+        return report, path
     dataset = dataset.drop_vars(["lat_bnds", "lon_bnds"], errors="ignore")
     dataset["theta"].attrs = {"long_name": "volumetric water content, 0-10cm", "units": "m3 m-3"}
     dataset.attrs = {"key": key, "quality": json.dumps(asdict(report))}

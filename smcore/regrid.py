@@ -67,9 +67,8 @@ def regrid(field, target, *, method="bilinear", na_thres=0.5, engine="smcore"):
             f"`field` must have coordinates lat and lon, got {', '.join(map(str, field.coords))}: "
             "rename those in degrees"
         )
-    lat, lon = field["lat"], field["lon"]
-    dims = tuple(dict.fromkeys(lat.dims + lon.dims))
-    rectilinear = lat.ndim == lon.ndim == 1 and len(dims) == 2
+    dims = tuple(dict.fromkeys(field["lat"].dims + field["lon"].dims))
+    rectilinear = is_rectilinear(field)
     if engine == "smcore" and not rectilinear:
         raise ValueError(
             f"`field` must be on a rectilinear grid, got lat and lon along {dims}: unstructured "
@@ -107,6 +106,12 @@ def regrid(field, target, *, method="bilinear", na_thres=0.5, engine="smcore"):
         keep_attrs=True,
     )
     return result.assign_coords(lat=target["lat"], lon=target["lon"])
+
+
+def is_rectilinear(field):
+    """Whether ``lat`` and ``lon`` of a field have one dimension each."""
+    lat, lon = field["lat"], field["lon"]
+    return lat.ndim == lon.ndim == 1 and lat.dims != lon.dims
 
 
 def _apply(matrix, columns, na_thres):

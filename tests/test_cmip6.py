@@ -250,9 +250,9 @@ def test_open_mrsos_fills_only_a_first_month_and_only_by_the_rule_that_is_asked_
         opened(path, period=("2000", "2011"))
     theta = opened(path, period=("2000", "2011"), missing_first_month="climatology")
     assert theta.sizes["time"] == 144
-    # February 2000 has 10 kg m-2, January of 2001, 2002, ... 2010 have 11, 12 ... more:
-    # 10 + mean(11, 23, ..., 119) = 10 + 65
-    np.testing.assert_allclose(theta.sel(time="2000-01", lat=-30, lon=0), 0.75, rtol=1e-6)
+    # February 2000 has 10 kg m-2, January of 2001, 2002, ... 2010 have 21, 33, ... 129, of which
+    # the last three are limited to 100: mean(21, 33, 45, 57, 69, 81, 93, 100, 100, 100) = 69.9
+    np.testing.assert_allclose(theta.sel(time="2000-01", lat=-30, lon=0), 0.699, rtol=1e-6)
     np.testing.assert_allclose(theta.sel(time="2000-02", lat=-30, lon=0), 0.10, rtol=1e-6)
     report = reported(path, period=("2000", "2011"), missing_first_month="climatology")
     assert (report.months_found, report.months_expected, report.months_filled) == (143, 144, 1)
@@ -362,10 +362,111 @@ def test_open_mrsos_takes_cells_that_never_hold_water_for_ocean(write, residue):
 
 
 def test_read_series_says_that_the_mask_changes(write):
+    lat, lon = np.arange(-10.0, 10), np.arange(0.0, 20)
+    values = np.full((12, 20, 20), 30.0)
+    values[4, 0, 0] = np.nan
+    report = reported(write(lat=lat, lon=lon, values=values))
+    assert "399 to 400 cells" in dict(report.problems)["changing_mask"]
+    assert report.verdict == "warning"
+
+
+def test_open_mrsos_refuses_months_that_are_partly_lost_unless_that_is_accepted(write):
     values = np.full((12, 3, 4), 30.0)
     values[4, 0, 0] = np.nan
-    report = reported(write(values=values))
-    assert "11 to 12 cells" in dict(report.problems)["changing_mask"]
+    path = write(values=values)
+    with pytest.raises(ValueError, match=r"11 of 12 cells .*\(2000-05\).*accept partial_months"):
+        opened(path)
+    assert reported(path, accepted=("partial_months",)).verdict == "accepted"
+
+
+def test_open_mrsos_takes_the_file_that_begins_first_whatever_its_name(write):
+    later = write("200101", 12, file_name=name("200101-200112").replace(".nc", " (1).nc"))
+    write("200001", 24, values=CELLS + 20.0 + np.arange(24)[:, None, None])
+    theta = opened(later, accepted=("file_name", "conflicting_months"))
+    np.testing.assert_allclose(theta.sel(lat=-30, lon=0), 0.3 + 0.01 * np.arange(24), rtol=1e-6)
+
+
+def test_open_mrsos_refuses_a_file_of_another_experiment_under_this_name(write):
+    path = write()
+    with netCDF4.Dataset(path, "a") as file:
+        file.experiment_id = "piControl"
+    for accepted in ((), ("file_name",)):
+        with pytest.raises(ValueError, match="attributes, experiment_id piControl"):
+            opened(path, accepted=accepted)
+
+
+@pytest.mark.parametrize("kind", ["zero", "equal", "first zero", "shifted"])
+def test_open_mrsos_does_not_trust_impossible_bounds(write, kind):
+    path = write(stamp="start")
+    with netCDF4.Dataset(path, "a") as file:
+        bounds = file["time_bnds"]
+        if kind == "zero":
+            bounds[:] = 0
+        elif kind == "equal":
+            bounds[:, 1] = bounds[:, 0]
+        elif kind == "first zero":
+            bounds[0] = 0
+        else:
+            bounds[:] = bounds[:] + 400
+    theta = opened(path)
+    assert list(theta.indexes["time"]) == list(pd.date_range("2000-01", "2000-12", freq="MS"))
+
+
+def test_open_mrsos_takes_layers_and_scalar_dimensions_for_what_they_are(write):
+    path = write()
+    dataset = xr.load_dataset(path, decode_times=False)
+    dataset["mrsos"] = dataset["mrsos"].expand_dims(sdepth1=[0.05], axis=1)
+    dataset.to_netcdf(path)
+    assert opened(path).dims == ("time", "lat", "lon")
+    dataset["mrsos"] = xr.concat([dataset["mrsos"].isel(sdepth1=0, drop=True)] * 2, "sdepth")
+    dataset.to_netcdf(path)
+    with pytest.raises(ValueError, match="more than one layer, sdepth 2") as error:
+        opened(path)
+    assert str(path) in str(error.value)
+
+
+def test_open_mrsos_takes_axes_of_other_names(write):
+    path = write()
+    dataset = xr.load_dataset(path, decode_times=False).drop_vars("lat_bnds")
+    dataset = dataset.rename_dims(lat="y", lon="x").rename(lat="latitude", lon="longitude")
+    dataset.to_netcdf(path)
+    theta = opened(path)
+    assert theta.dims == ("time", "lat", "lon")
+    np.testing.assert_allclose(theta[0].sel(lat=45, lon=-5), 0.21, rtol=1e-6)
+
+
+@pytest.mark.parametrize("damage", ["no steps", "short depth", "number as licence"])
+def test_open_mrsos_names_files_with_odd_contents(write, damage):
+    path = write()
+    dataset = xr.load_dataset(path, decode_times=False)
+    if damage == "no steps":
+        dataset = dataset.isel(time=slice(0)).drop_encoding()
+    elif damage == "short depth":
+        dataset["depth_bnds"] = ("one", [0.0])
+    else:
+        dataset.attrs["license"] = 4.0
+    dataset.to_netcdf(path)
+    if damage != "no steps":
+        assert opened(path).sizes["time"] == 12
+        return
+    with pytest.raises(ValueError, match="0 of 0 time stamps") as error:
+        opened(path)
+    assert str(path) in str(error.value)
+
+
+def test_open_mrsos_names_the_version_that_holds_the_missing_months(write):
+    write("200001", version="v20190101")
+    path = write("200101", version="v20200101")
+    with pytest.raises(ValueError, match="12 of 24 months.*other versions, v20190101"):
+        opened(path, period=("2000", "2001"))
+
+
+def test_find_sources_names_what_it_cannot_use(write, tmp_path):
+    path = write(file_name="mrsos copy (1).nc")
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(FileNotFoundError, match="damaged, or of another kind") as error:
+        find_sources(path.parents[1])
+    assert str(path) in str(error.value)
 
 
 @pytest.mark.parametrize("factor", [1e-3, 10])

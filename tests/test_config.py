@@ -357,3 +357,11 @@ def test_load_refuses_an_unknown_defect(problems):
 def test_paper_fills_the_first_month_by_the_rule_that_it_names():
     assert Study.load("paper").missing_first_month == "climatology"
     assert Study.load("tiny").missing_first_month == "refuse"
+
+
+@pytest.mark.parametrize(
+    "versions", [{"Alder": {"ssp58": "v20200101"}}, {"Alder": {"ssp585": "20200101"}}]
+)
+def test_load_refuses_a_version_of_nothing(problems, versions):
+    (line,) = problems(versions=versions)
+    assert "versions.Alder" in line

@@ -36,6 +36,9 @@ NAMED = {
     "wrong_units": ([], ["units"], "must be in 'kg m-2', got 'm3 m-3'"),
     "wrong_magnitude": (["magnitude"], ["magnitude"], "are the units those of the attributes?"),
     "all_missing": ([], ["missing_values"], "no value in 156 of 156 months"),
+    "partial_month": ([], ["partial_months"], "cells have values in some months (2015-06)"),
+    "wrong_facets": ([], ["facets"], "the attributes, experiment_id piControl"),
+    "curvilinear": ([], ["grid"], "unstructured and curvilinear grids need xESMF"),
     "missing_month": ([], ["missing_values"], "no value in 1 of 156 months (2015-06)"),
     "nan_time": ([], ["time"], "1 of 156 time stamps are missing"),
     "daily": ([], ["frequency"], "more than one step a month"),
@@ -112,6 +115,11 @@ def read(study, directory, **options):
     return [theta for theta, _ in found], [report for _, report in found]
 
 
+def read_anywhere(study):
+    """The scenario on its whole grid."""
+    return read_series(find_sources(study.cmip6_directory), "Alder", "ssp585")[0]
+
+
 def test_every_defect_has_its_test():
     assert set(NAMED) | HARMLESS == set(DEFECTS)
     assert all(getattr(defects, name).__doc__ for name in DEFECTS)
@@ -151,6 +159,21 @@ def test_a_late_start_is_filled_by_ten_years_of_the_same_month(polite, expected,
     xr.testing.assert_allclose(scenario[1:].drop_attrs(), expected[1][1:].drop_attrs(), rtol=1e-6)
 
 
+def test_the_mean_for_a_first_month_leaves_fill_values_out(polite, expected, spoilt):
+    directory = spoilt("late_start")
+    (path,) = directory.glob("**/*ssp585*.nc")
+    with netCDF4.Dataset(path, "a") as file:
+        file.set_auto_mask(False)
+        lat, lon = abs(file["lat"][:] - 35).argmin(), abs(file["lon"][:] - 105).argmin()
+        file["mrsos"][11, lat, lon] = -99.0  # January 2016
+    fields, reports = read(polite, directory)
+    assert reports[1].undeclared_fills == 1
+    cell = {"lat": 35, "lon": 105, "method": "nearest"}
+    januaries = [float(expected[1].sel(time=f"{y}-01-01").sel(**cell)) for y in range(2017, 2026)]
+    found = float(fields[1][0].sel(**cell))
+    np.testing.assert_allclose(found, np.mean(januaries), rtol=1e-5)
+
+
 def test_undeclared_fills_are_missing_and_counted(polite, expected, spoilt):
     fields, reports = read(polite, spoilt("undeclared_fill"))
     ocean = int(expected[1][0].isnull().sum())
@@ -171,14 +194,19 @@ def test_a_damaged_file_is_told_from_the_others(polite, spoilt):
     assert str(damaged) in message and "historical" not in message
 
 
-def test_unstructured_cells_pass_where_xesmf_is_installed(polite, expected, spoilt, monkeypatch):
+@pytest.mark.parametrize(
+    ("defect", "dims"), [("unstructured", ("time", "i")), ("curvilinear", ("time", "j", "i"))]
+)
+def test_other_grids_pass_where_xesmf_is_installed(
+    polite, expected, spoilt, monkeypatch, defect, dims
+):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
-    directory = spoilt("unstructured")
+    directory = spoilt(defect)
     theta, report = (pair[1] for pair in read(polite, directory))
     assert report.verdict == "ok"
-    assert theta.dims == ("time", "i")
-    cells = int(report.grid.removesuffix(" cells"))
-    assert cells == theta.sizes["i"] > expected[1][0].size  # no region is cut from these
+    assert theta.dims == dims
+    assert theta[0].size > expected[1][0].size  # no region is cut from these
+    np.testing.assert_allclose(theta.max(), read_anywhere(polite).max(), rtol=1e-6)
     with pytest.raises(ValueError, match="xesmf"):
         regrid(theta, coarse_grid(polite.domain))
 

@@ -1,12 +1,14 @@
 """The domain, its nested grids, and the area of their cells."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
 import xarray as xr
 
 from smcore.config import Domain, Region, Study
-from smcore.grids import EARTH_RADIUS, box_mask, cell_area, coarse_grid, fine_grid
+from smcore.grids import EARTH_RADIUS, box_mask, cell_area, coarse_grid, fine_grid, uncovered
 
 
 def test_coarse_grid_has_18_by_33_cells_centred_on_odd_latitudes_and_even_longitudes():
@@ -125,3 +127,18 @@ def test_sites_of_the_paper_lie_on_corners_of_nested_cells():
         assert lon in grid["lon_bnds"] and lat in grid["lat_bnds"]
         near = (abs(grid["lat"] - lat) < 0.2) & (abs(grid["lon"] - lon) < 0.2)
         assert int(near.sum()) == 4  # a site is the mean of its four cells
+
+
+@pytest.mark.parametrize(
+    ("lat", "lon", "words"),
+    [
+        (np.arange(18.5, 54), np.arange(71.5, 137), ""),
+        (np.arange(53.5, 18, -1), np.arange(71.5, 137), ""),  # descending
+        (np.arange(18.5, 54), np.arange(0.0, 360, 2) - 180, ""),  # around the globe
+        (np.arange(19.5, 54), np.arange(71.5, 137), "lat 19.5 to 53.5 does not cover .* 18 to 54"),
+        (np.arange(18.5, 54), np.arange(71.5, 130), "lon 71.5 to 129.5 does not .* 71 to 137"),
+    ],
+)
+def test_uncovered_says_what_is_left_out(lat, lon, words):
+    field = xr.DataArray(np.zeros((lat.size, lon.size)), [("lat", lat), ("lon", lon)])
+    assert re.fullmatch(f"{words}(: fetch a larger region)?", uncovered(field, Domain()))

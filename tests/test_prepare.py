@@ -399,3 +399,13 @@ def test_prepare_brings_the_reference_to_the_fine_grid_some_months_at_a_time(cop
     at_once = [months for cells, months in steps if cells == 24 * 44]
     assert sum(at_once) == 72 + 2  # every month once, and two static fields
     assert max(at_once) <= 24
+
+
+def test_prepare_refuses_a_reference_that_does_not_cover_the_domain(copy):
+    for path in copy.era5land_directory.glob("*.nc"):
+        dataset = xr.load_dataset(path, drop_variables=["number", "expver"])
+        dataset.sel(latitude=slice(None, 25)).to_netcdf(path)
+    with pytest.raises(ValueError) as error:
+        prepare(copy)
+    assert "reference, swvl: lat 25 to 54 does not cover the domain, 18 to 54" in str(error.value)
+    assert "reference, lsm and z: lat 25 to 54" in str(error.value)
