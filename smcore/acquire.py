@@ -4,7 +4,8 @@ ESGF is asked over its plain search API with requests. The index of the United S
 at a bridge in the form of the older Solr index, which the European nodes still have: one
 request serves both, and it keeps retries, replicas and the choice of a node in our hands. Each
 facet gets one value, and neither ``fields`` nor ``distrib`` is sent, because the bridge knows
-none of that. CMIP6 data need no account; the CDS needs one, whose key only `cdsapi` reads.
+none of that. CMIP6 data need no account; the CDS needs one, whose key stays where `cdsapi` finds
+it.
 
     python -m smcore.acquire --profile paper --dry-run
 """
@@ -19,6 +20,7 @@ import shutil
 import sys
 import threading
 import time
+import warnings
 from collections import Counter, defaultdict
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -32,10 +34,12 @@ import cdsapi
 import pandas as pd
 import requests
 from cdsapi.api import get_url_key_verify
+from ecmwf.datastores.processing import LinkError, ProcessingFailedError
 
 from smcore.cmip6 import FILE_NAME
 from smcore.config import Study
 from smcore.era5land import LAYERS, open_invariant
+from smcore.grids import uncovered
 from smcore.prepare import prepare
 from smcore.progress import duration, report, track
 from smcore.store import write_json
@@ -63,14 +67,16 @@ DOCUMENTATION = "https://confluence.ecmwf.int/display/CKB/ERA5-Land%3A+data+docu
 VARIABLES = {"swvl1": "volumetric_soil_water_layer_1", "swvl2": "volumetric_soil_water_layer_2"}
 YEARS = 10  # in a request: 120 fields, where the CDS has allowed 1000
 MARGIN = 1.0  # degrees around the domain
-INVARIANT = "era5land_invariant"  # land mask and geopotential: the name of their file
+INVARIANT = "era5land_invariant"  # land mask and geopotential: how their file's name begins
 REQUESTS = 2  # at the CDS at once
-CDS_PAUSE = 20.0  # seconds between two attempts to reach the CDS
 POLL = (2.0, 60.0)  # seconds between two looks at a request in the queue: at first, and at most
 
 MANIFEST = "acquired.json"  # size, time and checksum of the files that were verified
-ALGORITHMS = ("sha256", "md5")
+DIGITS = {"sha256": 64, "md5": 32}  # of a checksum, hexadecimal
 BUSY = (408, 425, 429, 500, 502, 503, 504)  # HTTP: worth another attempt
+BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
+# What cdsapi raises when an answer is no JSON, or not with the fields that it takes for granted.
+ODD = (requests.JSONDecodeError, AssertionError, AttributeError, KeyError, TypeError)
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -204,27 +210,47 @@ def plan(study):
     keys = [
         (source, name) for source in study.sources for name in ("historical", *study.experiments)
     ]
+    stop = threading.Event()
     with ThreadPoolExecutor(FILES) as pool:
-        answers = pool.map(lambda key: _find(study, *key, silent), keys)
-        for key, files in zip(keys, track(answers, "asking ESGF", len(keys))):
-            lacking = _months_lacking(files, study.period(key[1]))
-            if files:
-                found.series[key] = files
-            if not files:
-                grid = study.models.loc[key[0], "grid_label"]
-                wanted = f"member {study.variant_label(*key)} on grid {grid}"
-                version = study.versions.get(key[0], {}).get(key[1])
-                wanted += f", version {version}" if version else ""
-                found.missing[key] = f"not at ESGF as {wanted}"
-            elif len(lacking) > 1:
-                found.missing[key] = f"{len(lacking)} months are not at ESGF, from {lacking[0]} on"
-            elif lacking:
-                found.notes.append(f"{' '.join(key)}: ESGF lacks {lacking[0]}")
+        try:
+            answers = pool.map(lambda key: _find(study, *key, silent, stop), keys)
+            for key, files in zip(keys, track(answers, "asking ESGF", len(keys))):
+                _record(found, *key, files)
+        finally:  # after Ctrl-C, for one, the searches that are still to come are not made
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
     found.notes += [f"{node} could not be asked: {reason}" for node, reason in silent.items()]
     return found
 
 
-def _find(study, source_id, experiment_id, silent):
+def _record(found, source_id, experiment_id, files):
+    """Put the files of a series into a plan, and what is missing or worth a note."""
+    study, key = found.study, (source_id, experiment_id)
+    if not files:
+        grid = study.models.loc[source_id, "grid_label"]
+        version = study.versions.get(source_id, {}).get(experiment_id)
+        found.missing[key] = f"not at ESGF as member {study.variant_label(*key)} on grid {grid}"
+        found.missing[key] += f", version {version}" if version else ""
+        return
+    found.series[key] = files
+    period = study.period(experiment_id)
+    lacking = _months_lacking(files, period)
+    if not lacking:
+        return
+    # Each run of months by its first and, if there is another, its last one.
+    starts = [month for month in lacking if month - 1 not in lacking]
+    ends = [month for month in lacking if month + 1 not in lacking]
+    runs = [f"{a}" if a == b else f"{a} to {b}" for a, b in zip(starts, ends)]
+    reason = f"ESGF lacks {', '.join(runs)}"
+    if runs != [f"{period[0]}-01"]:
+        found.missing[key] = reason
+    elif study.missing_first_month == "climatology":
+        found.notes.append(f"{source_id} {experiment_id}: {reason}")
+    else:
+        found.missing[key] = f"{reason}; `missing_first_month` in the profile can fill it"
+
+
+def _find(study, source_id, experiment_id, silent, stop):
     """The files of one series within the study's period, of one version."""
     facets = {
         "source_id": source_id,
@@ -243,7 +269,7 @@ def _find(study, source_id, experiment_id, silent):
         if node in silent:
             continue
         try:
-            records += _search(node, facets)
+            records += _search(node, facets, stop)
         except (_Trouble, _Refused) as error:
             silent[node] = str(error)
             continue
@@ -258,17 +284,17 @@ def _find(study, source_id, experiment_id, silent):
     return files
 
 
-def _search(node, facets):
+def _search(node, facets, stop):
     """All file records that match, page by page."""
     parameters = {"project": "CMIP6", "type": "File", "limit": PAGE} | facets
     parameters["format"] = "application/solr+json"
     records, total = [], None
     while total is None or len(records) < total:
         parameters["offset"] = len(records)
-        page = _persist(lambda: _json(_get(node, params=parameters)), threading.Event())
+        page = _persist(lambda: _json(_get(node, params=parameters)), stop)
         try:
-            total, documents = page["response"]["numFound"], page["response"]["docs"]
-        except (KeyError, TypeError):
+            total, documents = int(page["response"]["numFound"]), list(page["response"]["docs"])
+        except (KeyError, TypeError, ValueError):
             raise _Refused("its answer is not that of an ESGF search") from None
         if not documents:
             break
@@ -284,21 +310,27 @@ def _one_version(records, facets, period, version):
     dataset_id = re.compile(r"\.".join([*parts, r"(?P<version>v\d+)"]))
     copies = defaultdict(list)
     for record in records:
-        record = {key: _first(value) if key != "url" else value for key, value in record.items()}
-        dataset = dataset_id.fullmatch(str(record.get("dataset_id")).partition("|")[0])
-        title = FILE_NAME.fullmatch(str(record.get("title")))
+        record = record if isinstance(record, dict) else {}
+        dataset = dataset_id.fullmatch(_text(record.get("dataset_id")).partition("|")[0])
+        title = FILE_NAME.fullmatch(_text(record.get("title")))
         url = _http_url(record)
-        algorithm = str(record.get("checksum_type")).lower()
-        described = record.get("size") and record.get("checksum") and algorithm in ALGORITHMS
+        size, checksum = _text(record.get("size")), _text(record.get("checksum")).lower()
+        algorithm = _text(record.get("checksum_type")).lower()
+        described = re.fullmatch("[1-9][0-9]*", size) and algorithm in DIGITS
         if not (dataset and title and url and described):
+            continue  # a malformed record, or one of another kind
+        if not re.fullmatch(f"[0-9a-f]{{{DIGITS[algorithm]}}}", checksum):
             continue
-        if any(title[key] != facets[key] for key in order) or record.get("retracted") is True:
+        if (
+            any(title[key] != facets[key] for key in order)
+            or _text(record.get("retracted")) == "True"
+        ):
             continue
         if title["last"] < f"{period[0]}01" or title["first"] > f"{period[1]}12":
             continue
         path = "/".join([*dataset.group().split(".")[1:], title.group()])
-        identity = (int(record["size"]), algorithm, record["checksum"].lower())
-        replica = record.get("replica") is not False
+        identity = (int(size), algorithm, checksum)
+        replica = _text(record.get("replica")) != "False"
         copies[dataset["version"], path].append((replica, url, identity))
     version = version or max((version for version, _ in copies), default=None)
     files = []
@@ -312,27 +344,26 @@ def _one_version(records, facets, period, version):
     return files
 
 
-def _first(value):
-    """The value of a field, which an index may give in a list."""
-    return (value[0] if value else None) if isinstance(value, list) else value
+def _text(value):
+    """A field of a record, which an index may give in a list, as text."""
+    return str((value[0] if value else None) if isinstance(value, list) else value)
 
 
 def _http_url(record):
-    for entry in record.get("url", []):
-        url, _, service = entry.partition("|")
-        if service.endswith("|HTTPServer"):
+    for entry in record.get("url") or []:
+        url, _, service = str(entry).partition("|")
+        if service.endswith("|HTTPServer") and re.match(r"https?://[\w.:-]+/", url):
             return url
     return None
 
 
 def _months_lacking(files, period):
-    """Months of the period, as YYYY-MM, that no file's name covers."""
-    months = pd.period_range(f"{period[0]}-01", f"{period[1]}-12", freq="M").strftime("%Y%m")
+    """Months of the period that no file's name covers."""
     spans = [FILE_NAME.fullmatch(Path(file.path).name).group("first", "last") for file in files]
     return [
-        f"{month[:4]}-{month[4:]}"
-        for month in months
-        if not any(first <= month <= last for first, last in spans)
+        month
+        for month in pd.period_range(f"{period[0]}-01", f"{period[1]}-12", freq="M")
+        if not any(first <= f"{month:%Y%m}" <= last for first, last in spans)
     ]
 
 
@@ -350,8 +381,9 @@ def _requests(study):
     north, south = min(domain.north + MARGIN, 90.0), max(domain.south - MARGIN, -90.0)
     west, east = domain.west - MARGIN, domain.east + MARGIN
     cells = (north - south) * (east - west) / 0.1**2
+    area = f"lat{south:g}to{north:g}_lon{west:g}to{east:g}"  # another domain is another file
 
-    def request(stem, variables, years, months):
+    def request(name, variables, years, months):
         inputs = {
             "product_type": ["monthly_averaged_reanalysis"],
             "variable": variables,
@@ -362,7 +394,9 @@ def _requests(study):
             "download_format": "unarchived",
             "area": [north, west, south, east],
         }
-        return Request(stem, inputs, int(4 * cells * len(variables) * len(years) * len(months)))
+        return Request(
+            f"{name}_{area}", inputs, int(4 * cells * len(variables) * len(years) * len(months))
+        )
 
     first, last = (int(year) for year in study.periods.historical)
     decades = [range(year, min(year + YEARS, last + 1)) for year in range(first, last + 1, YEARS)]
@@ -371,7 +405,7 @@ def _requests(study):
         for layer in LAYERS[study.depth]
         for years in decades
     ]
-    if not _has_invariant(folder):
+    if not _has_invariant(study):
         requests.append(request(INVARIANT, ["land_sea_mask", "geopotential"], [last], [1]))
     return [
         request
@@ -380,13 +414,12 @@ def _requests(study):
     ]
 
 
-def _has_invariant(folder):
+def _has_invariant(study):
     """Whether land mask and geopotential are there, whatever their files are called."""
     try:
-        open_invariant(folder)
+        return not uncovered(open_invariant(study.era5land_directory), study.domain)
     except (OSError, ValueError):
         return False
-    return True
 
 
 class _Run:
@@ -413,10 +446,15 @@ class _Run:
             with self.lock:
                 self.active[_node(url)] -= 1
 
+    @contextmanager
     def slot(self, url):
-        """A place in the queue of a node, to be held during a transfer."""
+        """A place in the queue of a node, held during a transfer."""
         with self.lock:
-            return self.slots[_node(url)]
+            place = self.slots[_node(url)]
+        with place:
+            if self.stop.is_set():
+                raise _Stopped
+            yield
 
     def line(self, done, total):
         """How far the run has come."""
@@ -454,20 +492,25 @@ def download(plan):
     _check_space({top: to_come, land: sum(request.size for request in plan.requests)})
 
     run = _Run(to_come)
-    failures, key = [], None
+    failures, credentials = [], None
     if plan.requests:
         try:
-            key = _cds_key()
+            credentials = _cds_credentials()
         except _Refused as error:
             failures.append(f"ERA5-Land: {error}")
-    with ThreadPoolExecutor(FILES) as pool, ThreadPoolExecutor(REQUESTS) as queue:
+    with (
+        # ecmwf.datastores warns of what it then goes on without, in words that may hold the key.
+        warnings.catch_warnings(action="ignore", category=UserWarning),
+        ThreadPoolExecutor(FILES) as pool,
+        ThreadPoolExecutor(REQUESTS) as queue,
+    ):
         try:
             tasks = {pool.submit(_fetch, file, verified, run): file.path for file in files}
-            for request in plan.requests if key else ():
-                tasks[queue.submit(_retrieve, request, land, key, run)] = request.stem
+            for request in plan.requests if credentials else ():
+                tasks[queue.submit(_retrieve, request, land, credentials, run)] = request.stem
             _follow(tasks, run, failures)
         except KeyboardInterrupt:
-            report(f"stopping, within {TIMEOUT[1]} s")
+            report(f"stopping; a server that does not answer holds this up for {sum(TIMEOUT)} s")
             raise
         finally:
             run.stop.set()
@@ -486,7 +529,7 @@ def _follow(tasks, run, failures):
         for task in finished:
             try:
                 task.result()
-            except _Refused as error:
+            except (_Refused, _Trouble) as error:
                 failures.append(f"{tasks[task]}: {error}")
             except _Stopped:
                 pass  # another task says why
@@ -501,7 +544,10 @@ class _Verified:
     def __init__(self, top):
         self.top, self.lock = top, threading.Lock()
         self.path = top / MANIFEST
-        self.entries = json.loads(self.path.read_text()) if self.path.exists() else {}
+        try:
+            self.entries = dict(json.loads(self.path.read_text()))
+        except (FileNotFoundError, TypeError, ValueError):  # without a list all is read again
+            self.entries = {}
 
     def has(self, file):
         target = self.top / file.path
@@ -612,11 +658,12 @@ def _transfer(url, file, part, run):
                 raise _Refused("it answers with other bytes than those asked for")
         else:
             # Before what is there is given up: is this the file, or a page that says sorry?
-            length = response.headers.get("Content-Length")
-            if length != str(file.size):
-                kind = response.headers.get("Content-Type", "unknown type")
+            length = response.headers.get("Content-Length", str(file.size))  # none: in pieces
+            kind = response.headers.get("Content-Type", "unknown type")
+            if length != str(file.size) or kind.startswith("text/html"):
                 raise _Refused(f"it offers {length} bytes ({kind}) instead of {file.size}")
             _discard(part, run)
+            have = 0
         tag = response.headers.get("ETag", "")
         if not tag or tag.startswith("W/"):
             tag = response.headers.get("Last-Modified", "")
@@ -625,11 +672,17 @@ def _transfer(url, file, part, run):
             for chunk in _chunks(response):
                 if run.stop.is_set():
                     raise _Stopped
+                have += len(chunk)
+                if have > file.size:
+                    break
                 out.write(chunk)
                 with run.lock:
                     run.received += len(chunk)
-    if _size(part) < file.size:
-        raise _Trouble(f"it ended after {_size(part)} of {file.size} bytes")
+    if have > file.size:
+        _discard(part, run)
+        raise _Refused(f"it sends more than the {file.size} bytes that the file has")
+    if have < file.size:
+        raise _Trouble(f"it ended after {have} of {file.size} bytes")
 
 
 def _chunks(response):
@@ -714,6 +767,8 @@ def _retry_after(response):
 def _persist(attempt, stop):
     """The result of `attempt`, which is repeated while that may help."""
     for pause in (*(BACKOFF * 2**n for n in range(ATTEMPTS - 1)), None):
+        if stop.is_set():
+            raise _Stopped
         try:
             return attempt()
         except _Trouble as trouble:
@@ -724,49 +779,69 @@ def _persist(attempt, stop):
             raise _Stopped
 
 
-def _cds_key():
-    """The user's key, to take it out of messages."""
+def _cds_credentials():
+    """What `cdsapi.Client` needs: url, key and verify."""
+    remedy = (
+        "copy the two lines `url` and `key` from https://cds.climate.copernicus.eu/how-to-api to "
+        "~/.cdsapirc, and run again"
+    )
     try:
-        _, key, _ = get_url_key_verify(None, None, None)
-    except Exception:  # cdsapi raises no other
-        key = None
-    if not key:
+        url, key, verify = get_url_key_verify(None, None, None)
+    except Exception:  # a bare one is what cdsapi raises
+        url, key, verify = "", "", None
+    url, key = url.strip(), key.strip()  # a line end of Windows is no part of them
+    if not (url and key):
         raise _Refused(
             "there are no credentials for the Climate Data Store: make an account at "
-            "https://cds.climate.copernicus.eu, copy the two lines `url` and `key` from "
-            "https://cds.climate.copernicus.eu/how-to-api to ~/.cdsapirc, and run again"
+            f"https://cds.climate.copernicus.eu, {remedy}"
         )
     if ":" in key:
+        raise _Refused(f"the key for the Climate Data Store has its old form, UID:KEY: {remedy}")
+    # Others would be refused by requests, with the key in the message.
+    if not re.fullmatch(r"[\w.~+/=-]+", key, re.ASCII):
         raise _Refused(
-            "the key for the Climate Data Store has its old form, UID:KEY: copy the new one "
-            "from https://cds.climate.copernicus.eu/how-to-api to ~/.cdsapirc"
+            "the key for the Climate Data Store has other characters than letters, digits and "
+            f"-._~+/=: {remedy}"
         )
-    return key
+    return {"url": url, "key": key, "verify": verify}
 
 
-def _retrieve(request, folder, key, run):
+def _retrieve(request, folder, credentials, run):
     """One file of ERA5-Land: ask, wait until it is made, fetch it."""
-    try:
-        client = cdsapi.Client(
-            quiet=True,
-            progress=False,
-            timeout=TIMEOUT[1],
-            retry_max=ATTEMPTS,
-            sleep_max=CDS_PAUSE,
-            wait_until_complete=False,
-        )
-        job = client.retrieve(DATASET, request.inputs)
-        pause, longest = POLL
-        while not job.results_ready:
-            if run.stop.wait(pause):
-                raise _Stopped
-            pause = min(1.5 * pause, longest)
-        result = job.get_results()
-        url, size, asset = result.location, result.content_length, result.asset
-    except _Stopped:
-        raise
-    except Exception as error:  # cdsapi's, those of its services and of requests: no common base
-        raise _Refused(_cds_reason(request, str(error).replace(key, "[key]"))) from None
+
+    def ask(call):
+        """The result of a call of cdsapi; its errors are ours, without the key."""
+
+        def attempt():
+            try:
+                return call()
+            except ODD as error:
+                text, again = f"its answer is not that of the Climate Data Store ({error!r})", False
+            except (
+                requests.RequestException,
+                ProcessingFailedError,
+                LinkError,
+                ValueError,
+            ) as error:
+                text, answer = str(error), getattr(error, "response", None)
+                again = isinstance(error, BROKEN) if answer is None else answer.status_code in BUSY
+                after = None if answer is None else _retry_after(answer)
+            reason = _cds_reason(request, text.replace(credentials["key"], "[key]"))
+            raise _Trouble(reason, after) if again else _Refused(reason)
+
+        return _persist(attempt, run.stop)
+
+    # Here one attempt each, because its own pauses between them cannot be ended.
+    options = {"quiet": True, "progress": False, "timeout": TIMEOUT, "retry_max": 1}
+    client = ask(lambda: cdsapi.Client(**credentials, **options, wait_until_complete=False))
+    job = ask(lambda: client.retrieve(DATASET, request.inputs))
+    pause, longest = POLL
+    while not ask(lambda: job.results_ready):
+        if run.stop.wait(pause):
+            raise _Stopped
+        pause = min(1.5 * pause, longest)
+    result = ask(job.get_results)
+    url, size, asset = ask(lambda: (result.location, result.content_length, result.asset))
 
     checksum = str(asset.get("file:checksum", ""))
     checksum = checksum if re.fullmatch("[0-9a-f]{32}", checksum) else ""
@@ -792,7 +867,7 @@ def _cds_reason(request, text):
         return f"{reason}. Copy the key again from https://cds.climate.copernicus.eu/how-to-api"
     if "cost limits" in text or "too large" in text:
         return f"{reason}. Make YEARS in smcore/acquire.py smaller than {YEARS}"
-    if request.stem == INVARIANT:
+    if request.stem.startswith(INVARIANT):
         return (
             f"{reason}. Take the land mask (lsm_1279l4_0.1x0.1.grb_v4_unpack.nc) and the "
             f"geopotential (geo_1279l4_0.1x0.1.grib2_v4_unpack.nc) from {DOCUMENTATION} and "

@@ -307,7 +307,7 @@ def _on_axes(name, field):
     if units not in UNITS[name]:
         raise _Problem(f"{name} must be in {UNITS[name][0]!r}, got {units!r}: fetch {PRODUCT}")
     stored = ", ".join(f"{dim} {size}" for dim, size in field.sizes.items())
-    stamp = next((field[n] for n in ("valid_time", "time") if n in field.coords), None)
+    stamp = next((field[n] for n in ("valid_time", "time", "date") if n in field.coords), None)
     names = {"latitude": "lat", "longitude": "lon"}
     if stamp is not None and stamp.ndim:
         names[stamp.dims[0]] = "time"
@@ -406,7 +406,10 @@ def _months(name, field):
         raise _Problem(f"{name} has no time: fetch {PRODUCT}")
     stamp = field["time"].variable
     try:
-        decoded = xr.decode_cf(xr.Dataset({"stamp": stamp}))["stamp"].values
+        if stamp.dtype.kind == "i" and "units" not in stamp.attrs:  # 20241001, in autumn 2024
+            decoded = pd.to_datetime(stamp.values.astype(str), format="%Y%m%d").values
+        else:
+            decoded = xr.decode_cf(xr.Dataset({"stamp": stamp}))["stamp"].values
     except (ValueError, OverflowError) as error:
         words = " ".join(str(error).split())
         raise _Problem(f"time cannot be decoded ({words}): fetch it again") from error
@@ -442,7 +445,8 @@ def _on_one_grid(parts, problems):
         else:
             problems.append(
                 f"{path}: {name} is not on one grid with {expected_path}: latitudes and longitudes "
-                f"are {words(field)}, expected {words(expected)}; fetch the same area"
+                f"are {words(field)}, expected {words(expected)}; fetch the same area, or "
+                "move the files of another area to another folder"
             )
     return kept
 

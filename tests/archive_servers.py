@@ -60,7 +60,8 @@ class DataNode(Server):
     `faults[path]` is a list of names, one for each request to come: ``"busy"`` (503 with
     Retry-After), ``"cut"`` (the connection ends in the middle), ``"slow"`` (no answer within
     `patience`), ``"page"`` (an HTML page with status 200), ``"no range"`` (the whole file,
-    whatever was asked), ``"gone"`` (404).
+    whatever was asked), ``"gone"`` (404), ``"chunked"`` and ``"chunked page"`` (in pieces,
+    without a length), ``"endless"`` (without a length, 20 MB more than the file has).
     """
 
     def __init__(self, *, patience=2.0, retry_after="1"):
@@ -111,14 +112,23 @@ class _DataHandler(_Handler):
         same = self.headers.get("If-Range", tag) == tag
         if asked and same and fault != "no range":
             first, status = int(asked.removeprefix("bytes=").rstrip("-")), 206
+        rest = content[first:]
         self.send_response(status)
         self.send_header("ETag", tag)
-        self.send_header("Content-Length", str(len(content) - first))
         if status == 206:
             last = len(content) - 1
             self.send_header("Content-Range", f"bytes {first}-{last}/{len(content)}")
+        if fault in ("chunked", "chunked page"):
+            if fault == "chunked page":
+                self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.send_header("Transfer-Encoding", "chunked")
+            rest = b"%x\r\n%b\r\n0\r\n\r\n" % (len(rest), rest)
+        elif fault == "endless":
+            rest += bytes(20_000_000)
+            self.close_connection = True
+        else:
+            self.send_header("Content-Length", str(len(rest)))
         self.end_headers()
-        rest = content[first:]
         if fault == "cut":
             rest = rest[: len(rest) // 2]
             self.close_connection = True
@@ -135,7 +145,8 @@ class IndexNode(Server):
         super().__init__(_IndexHandler)
         self.address += "/esg-search/search"
         self.records, self.queries, self.page = [], [], page
-        self.broken = None  # "page": HTML instead of JSON; "down": status 503
+        # "page": HTML instead of JSON; "down": status 503; "odd": JSON of another kind
+        self.broken = None
 
 
 class _IndexHandler(_Handler):
@@ -148,11 +159,14 @@ class _IndexHandler(_Handler):
             return self.answer(200, b"<html>moved</html>", Content_Type="text/html")
         if index.broken == "down":
             return self.answer(503)
+        if index.broken == "odd":
+            return self.answer_json(200, {"response": {"numFound": "many", "docs": {}}})
         paging = {"offset", "limit", "format", "type"}
         found = [
             record
             for record in index.records
-            if all(
+            if not isinstance(record, dict)
+            or all(
                 _solr(record.get(key)) == values[-1]
                 for key, values in query.items()
                 if key not in paging
@@ -216,6 +230,7 @@ class ClimateDataStore(Server):
         self.key, self.inputs, self.polls = key, {}, {}
         self.refuse = self.fail = lambda inputs: None
         self.content = lambda inputs: b"CDF\x01" + json.dumps(inputs).encode()
+        self.catalogue = (200, {"messages": []})  # asked for first, and refused without harm
         self.node = None  # a DataNode that serves the results
 
 
@@ -247,7 +262,7 @@ class _StoreHandler(_Handler):
         store = self.server
         parts = urlsplit(self.path).path.strip("/").split("/")
         if parts[0] == "catalogue":
-            return self.answer_json(200, {"messages": []})
+            return self.answer_json(*store.catalogue)
         if parts[:3] == ["retrieve", "v1", "processes"]:
             return self.answer_json(200, {"id": parts[3], "links": []})
         number = parts[3]

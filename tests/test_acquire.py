@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import namedtuple
 from contextlib import ExitStack
@@ -25,6 +26,7 @@ from smcore.config import PROFILES, ROOT, Study
 KEY = "0f1e2d3c-secret-key"
 MODELS = pd.read_csv(ROOT / "data" / "cmip6_models.csv").set_index("source_id")
 YEARS = acquire.YEARS
+AREA = "lat17to55_lon70to138"  # the domain of the profile, and a degree on each side
 HISTORICAL = ("185001-194912", "195001-201412")
 
 
@@ -87,7 +89,6 @@ def archive(tmp_path, monkeypatch):
     values = {
         "TIMEOUT": (1, 0.5),
         "BACKOFF": 0.01,
-        "CDS_PAUSE": 0.01,
         "POLL": (0.01, 0.02),
         "INTERVAL": 0.05,
         "YEARS": 33,
@@ -206,6 +207,33 @@ def test_plan_collects_the_replicas_that_agree_with_the_original(cmip6_only):
     assert [url.partition("/thredds")[0] for url in file.urls] == nodes
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"url": None},
+        {"url": [None, 7]},
+        {"url": "http://node/file.nc"},
+        {"url": ["http://[::1/file.nc|application/netcdf|HTTPServer"]},
+        {"size": "many"},
+        {"size": None},
+        {"size": {}},
+        {"title": None},
+        {"title": []},
+        {"dataset_id": []},
+        {"checksum": [None]},
+        {"checksum": 7},
+        {"checksum_type": None},
+    ],
+)
+def test_plan_leaves_out_malformed_records(cmip6_only, changes):
+    cmip6_only.publish_source("CanESM5")
+    whole = list(cmip6_only.index.records)
+    cmip6_only.index.records = [entry | changes for entry in whole] + [None, "odd"] + whole
+    plan = acquire.plan(cmip6_only.study("CanESM5"))
+    assert [len(file.urls) for file in plan.files] == [1, 1]
+    assert plan.missing == {} and "CMIP6: 2 files" in plan.describe()
+
+
 def test_plan_never_leaves_the_folder(cmip6_only):
     cmip6_only.publish_source("CanESM5")
     for entry in list(cmip6_only.index.records):
@@ -216,16 +244,22 @@ def test_plan_never_leaves_the_folder(cmip6_only):
     assert all(".." not in file.path for file in plan.files) and len(plan.files) == 2
 
 
-@pytest.mark.parametrize("broken", ["page", "down"])
-def test_plan_asks_the_next_index_where_one_fails(cmip6_only, broken):
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        ("page", "text/html instead of JSON"),
+        ("down", "503"),
+        ("odd", "its answer is not that of an ESGF search"),
+    ],
+)
+def test_plan_asks_the_next_index_where_one_fails(cmip6_only, broken, reason):
     bad = cmip6_only.enter(IndexNode())
     bad.broken = broken
     cmip6_only.ask(bad, cmip6_only.index)
     cmip6_only.publish_source("CanESM5")
     plan = acquire.plan(cmip6_only.study("CanESM5"))
     assert len(plan.files) == 2
-    assert bad.address in plan.notes[0]
-    assert ("text/html instead of JSON" if broken == "page" else "503") in plan.notes[0]
+    assert bad.address in plan.notes[0] and reason in plan.notes[0]
 
 
 def test_plan_asks_the_next_index_for_what_one_lacks(cmip6_only):
@@ -249,7 +283,7 @@ def test_plan_names_what_is_missing_and_who_could_stand_in(cmip6_only):
     cmip6_only.publish("CanESM5", "historical", HISTORICAL[1])
     plan = acquire.plan(cmip6_only.study("TaiESM1", "CanESM5", "GISS-E2-1-G"))
     lines = plan.describe_missing()
-    assert "TaiESM1 ssp585: 12 months are not at ESGF, from 2100-01 on" in lines
+    assert "TaiESM1 ssp585: ESGF lacks 2100-01 to 2100-12" in lines
     assert "CanESM5 ssp585: not at ESGF as member r1i1p1f1 on grid gn" in lines
     # CESM2 is kin of TaiESM1; GISS-E2-1-G is in the study already
     reserve = "in reserve for TaiESM1, to be named in `sources`: CESM2 (same family), CAMS-CSM1-0"
@@ -257,12 +291,32 @@ def test_plan_names_what_is_missing_and_who_could_stand_in(cmip6_only):
     assert ("CanESM5", "historical") not in plan.missing
 
 
-def test_plan_only_notes_a_first_month_that_the_archive_lacks(cmip6_only):
+def test_plan_only_notes_a_first_month_that_the_profile_fills(cmip6_only):
     cmip6_only.publish("NorESM2-LM", "historical", HISTORICAL[1])
     cmip6_only.publish("NorESM2-LM", "ssp585", "201502-210012")
     plan = acquire.plan(cmip6_only.study("NorESM2-LM"))
     assert plan.missing == {}
     assert plan.notes == ["NorESM2-LM ssp585: ESGF lacks 2015-01"]
+    plan = acquire.plan(cmip6_only.study("NorESM2-LM", missing_first_month="refuse"))
+    assert "ESGF lacks 2015-01" in plan.missing["NorESM2-LM", "ssp585"] and plan.notes == []
+    assert "`missing_first_month`" in plan.missing["NorESM2-LM", "ssp585"]
+
+
+@pytest.mark.parametrize(
+    ("spans", "lacking"),
+    [
+        (["201501-210011"], "2100-12"),
+        (["201501-204912", "205002-210012"], "2050-01"),
+        (["201502-204912", "205004-210012"], "2015-01, 2050-01 to 2050-03"),
+    ],
+)
+def test_plan_misses_any_other_month(cmip6_only, spans, lacking):
+    cmip6_only.publish("NorESM2-LM", "historical", HISTORICAL[1])
+    for span in spans:
+        cmip6_only.publish("NorESM2-LM", "ssp585", span)
+    plan = acquire.plan(cmip6_only.study("NorESM2-LM"))
+    assert plan.missing == {("NorESM2-LM", "ssp585"): f"ESGF lacks {lacking}"}
+    assert plan.notes == []
 
 
 def test_plan_refuses_a_demo_world():
@@ -277,7 +331,7 @@ def test_plan_requests_ten_years_at_a_time(archive, monkeypatch):
     monkeypatch.setattr(acquire, "YEARS", YEARS)
     requests = acquire.plan(archive.study("CanESM5")).requests
     assert [request.stem for request in requests[:-1]] == [
-        f"era5land_swvl1_{year}-{min(year + 9, 2014)}" for year in range(1950, 2015, 10)
+        f"era5land_swvl1_{year}-{min(year + 9, 2014)}_{AREA}" for year in range(1950, 2015, 10)
     ]
     years = [year for request in requests[:-1] for year in request.inputs["year"]]
     assert years == [str(year) for year in range(1950, 2015)]
@@ -290,18 +344,18 @@ def test_plan_requests_ten_years_at_a_time(archive, monkeypatch):
 def test_plan_requests_the_second_layer_only_where_it_is_used(archive):
     requests = acquire.plan(archive.study("CanESM5", depth="0-10cm")).requests
     assert [request.stem for request in requests[:-1]] == [
-        f"era5land_{layer}_{years}"
+        f"era5land_{layer}_{years}_{AREA}"
         for layer in ("swvl1", "swvl2")
         for years in ("1950-1982", "1983-2014")
     ]
     assert requests[2].inputs["variable"] == ["volumetric_soil_water_layer_2"]
 
 
-def _invariant(folder, *names):
-    """A NetCDF file with fields of those names, and its content."""
-    grid = {"latitude": [20.0, 19.9], "longitude": [100.0, 100.1, 100.2]}
+def _invariant(folder, *names, north=54.0):
+    """A NetCDF file with fields of those names over the domain, and its content."""
+    grid = {"latitude": [north, 36.0, 18.0], "longitude": [71.0, 104.0, 137.0, 170.0]}
     units = {"lsm": "(0 - 1)", "z": "m**2 s**-2"}
-    field = (tuple(grid), np.full((2, 3), 0.5, "float32"))
+    field = (tuple(grid), np.full((3, 4), 0.5, "float32"))
     data = xr.Dataset({name: (*field, {"units": units[name]}) for name in names}, grid)
     path = folder / f"by_hand_{'_'.join(names)}.nc"
     data.to_netcdf(path)
@@ -311,15 +365,40 @@ def _invariant(folder, *names):
 def test_plan_does_not_request_what_is_there(archive):
     study = archive.study("CanESM5")
     study.era5land_directory.mkdir(parents=True)
-    (study.era5land_directory / "era5land_swvl1_1950-1982.nc").touch()
+    (study.era5land_directory / f"era5land_swvl1_1950-1982_{AREA}.nc").touch()
     _invariant(study.era5land_directory, "lsm")
     stems = [request.stem for request in acquire.plan(study).requests]
-    assert stems == ["era5land_swvl1_1983-2014", acquire.INVARIANT]
+    assert stems == [f"era5land_swvl1_1983-2014_{AREA}", f"{acquire.INVARIANT}_{AREA}"]
     _invariant(study.era5land_directory, "z")  # the other one of the documentation's files
     stems = [request.stem for request in acquire.plan(study).requests]
-    assert stems == ["era5land_swvl1_1983-2014"]
-    (study.era5land_directory / "era5land_swvl1_1983-2014.zip").touch()
+    assert stems == [f"era5land_swvl1_1983-2014_{AREA}"]
+    (study.era5land_directory / f"era5land_swvl1_1983-2014_{AREA}.zip").touch()
     assert acquire.plan(study).requests == []
+
+
+def test_plan_requests_another_domain_anew(archive):
+    study = archive.study("CanESM5")
+    study.era5land_directory.mkdir(parents=True)
+    for request in acquire._requests(study):
+        (study.era5land_directory / f"{request.stem}.nc").touch()
+    assert acquire._requests(study) == []
+    larger = archive.study("CanESM5", domain={"north": 56, "west": 70.5, "east": 136.5})
+    requests = acquire._requests(larger)
+    assert [request.stem for request in requests] == [
+        "era5land_swvl1_1950-1982_lat17to57_lon69.5to137.5",
+        "era5land_swvl1_1983-2014_lat17to57_lon69.5to137.5",
+        "era5land_invariant_lat17to57_lon69.5to137.5",
+    ]
+    assert requests[0].inputs["area"] == [57, 69.5, 17, 137.5]
+
+
+def test_plan_requests_invariant_fields_that_cover_the_domain(archive):
+    study = archive.study("CanESM5")
+    study.era5land_directory.mkdir(parents=True)
+    _invariant(study.era5land_directory, "lsm", "z", north=40.0)  # its cells end at 49
+    assert acquire._requests(study)[-1].stem == f"{acquire.INVARIANT}_{AREA}"
+    _invariant(study.era5land_directory, "lsm", "z")
+    assert len(acquire._requests(study)) == 2  # the layers
 
 
 def test_download_fetches_era5land(archive, tmp_path):
@@ -335,9 +414,12 @@ def test_download_fetches_era5land(archive, tmp_path):
     archive.store.content = content
     acquire.download(acquire.Plan(study, requests=acquire._requests(study)))
     folder = study.era5land_directory
-    assert (folder / "era5land_swvl1_1950-1982.nc").read_bytes() == b"CDF\x01" + b"1950" * 1000
-    assert (folder / "era5land_swvl1_1983-2014.zip").read_bytes() == b"PK\x03\x04" + b"1983" * 1000
-    assert (folder / "era5land_invariant.nc").read_bytes() == invariant
+    assert (
+        folder / f"era5land_swvl1_1950-1982_{AREA}.nc"
+    ).read_bytes() == b"CDF\x01" + b"1950" * 1000
+    packed = folder / f"era5land_swvl1_1983-2014_{AREA}.zip"
+    assert packed.read_bytes() == b"PK\x03\x04" + b"1983" * 1000
+    assert (folder / f"era5land_invariant_{AREA}.nc").read_bytes() == invariant
     assert len(list(folder.iterdir())) == 3  # nothing else
     assert acquire._requests(study) == []
 
@@ -375,19 +457,21 @@ def test_download_passes_on_why_a_job_failed(archive):
     text, folder = _refusal(
         archive, fail=lambda inputs: failure if "1950" in inputs["year"] else None
     )
-    assert "era5land_swvl1_1950-1982: " in text
+    assert f"era5land_swvl1_1950-1982_{AREA}: " in text
     assert "The job failed; MARS: no space on the tape" in text
     assert len(list(folder.glob("*.nc"))) == 2
 
 
-def test_download_never_shows_the_key(archive, caplog, capfd):
-    # a service that repeats the key in its answer
+def test_download_never_shows_the_key(archive, caplog, capfd, recwarn):
+    # a service that repeats the key in its answers
     caplog.set_level(logging.DEBUG)
+    archive.store.catalogue = (400, {"title": f"bad token {KEY}"})
     text, folder = _refusal(
         archive, refuse=lambda inputs: (400, "bad header", f"PRIVATE-TOKEN: {KEY}")
     )
     assert "PRIVATE-TOKEN: [key]" in text
     assert KEY not in text + caplog.text + "".join(capfd.readouterr())
+    assert not any(KEY in str(warning.message) for warning in recwarn)
     assert not any(KEY in path.read_text() for path in folder.glob("**/*") if path.is_file())
 
 
@@ -403,6 +487,63 @@ def test_download_needs_credentials_for_era5land_only(archive, monkeypatch):
     with pytest.raises(acquire.Unfinished, match="no credentials.*how-to-api to ~/.cdsapirc"):
         acquire.download(acquire.plan(archive.study("CanESM5")))
     assert archive.found() == archive.contents
+
+
+def test_download_takes_a_key_with_whitespace_around_it(archive, monkeypatch):
+    monkeypatch.setenv("CDSAPI_KEY", f" {KEY}\r")  # from a file with the line ends of Windows
+    monkeypatch.setenv("CDSAPI_URL", f"{archive.store.address}\r")
+    study = archive.study("CanESM5")
+    acquire.download(acquire.Plan(study, requests=acquire._requests(study)))
+    assert acquire._requests(study)[:-1] == []  # the invariant file here holds no fields
+
+
+@pytest.mark.parametrize("within", [" ", "\t", "\r", "\n", "\u00e9", "'", "\\"])
+def test_download_refuses_a_key_that_no_header_takes(
+    archive, monkeypatch, caplog, capfd, recwarn, within
+):
+    caplog.set_level(logging.DEBUG)
+    first, last = KEY.split("-", 1)
+    monkeypatch.setenv("CDSAPI_KEY", f"{first}{within}{last}")
+    text, _ = _refusal(archive)
+    assert "letters, digits" in text and "how-to-api" in text
+    shown = "".join([text, caplog.text, *capfd.readouterr(), *(str(w.message) for w in recwarn)])
+    assert first not in shown and last not in shown
+    assert archive.store.inputs == {}
+
+
+def test_download_asks_the_store_as_the_credentials_say(archive, monkeypatch):
+    given = []
+
+    class Client:
+        def __init__(self, **options):
+            given.append(options)
+            raise acquire.requests.ConnectionError("no route")
+
+    with open(archive.directory / "cdsapirc", "a") as file:
+        file.write("verify: 0\n")
+    monkeypatch.setattr(acquire.cdsapi, "Client", Client)
+    text, _ = _refusal(archive)
+    assert "no route" in text and len(given) == 3 * acquire.ATTEMPTS
+    expected = {"url": archive.store.address, "key": KEY, "verify": False, "retry_max": 1}
+    assert given[0].items() >= expected.items()
+
+
+def test_download_asks_a_busy_store_again(archive):
+    answers = [(503, "busy", "try later"), (429, "too many", "try later")]
+    archive.store.refuse = lambda inputs: answers.pop() if answers else None
+    study = archive.study("CanESM5")
+    acquire.download(acquire.Plan(study, requests=acquire._requests(study)))
+    assert answers == [] and len(list(study.era5land_directory.glob("*.nc"))) == 3
+
+
+@pytest.mark.parametrize("odd", ["address", "page"])
+def test_download_names_an_odd_answer_of_the_store(archive, odd):
+    if odd == "address":
+        archive.store.node.put = lambda path, content: None  # a result without one
+        text, _ = _refusal(archive)
+    else:
+        text, _ = _refusal(archive, refuse=lambda inputs: (200, "moved", "no job"))
+    assert "its answer is not that of the Climate Data Store" in text
 
 
 def test_download_refuses_a_key_of_the_old_form(archive, monkeypatch):
@@ -459,6 +600,22 @@ def test_download_recognises_files_that_were_fetched_otherwise(cmip6_only):
     assert cmip6_only.node.served == {}
     entries = json.loads((study.cmip6_directory / "acquired.json").read_text())
     assert set(entries) == {file.path for file in plan.files}
+
+
+@pytest.mark.parametrize("damaged", ["", '{"a": ', "[1]", '{"PATH": 1}', "\udcff"])
+def test_download_verifies_anew_without_a_usable_list(cmip6_only, damaged):
+    study = cmip6_only.study("CanESM5")
+    cmip6_only.publish_source("CanESM5")
+    plan = acquire.plan(study)
+    acquire.download(plan)
+    served = dict(cmip6_only.node.served)
+    listed = study.cmip6_directory / "acquired.json"
+    whole = json.loads(listed.read_text())
+    damaged = damaged.replace("PATH", plan.files[0].path)
+    listed.write_bytes(damaged.encode(errors="surrogateescape"))
+    acquire.download(plan)
+    assert cmip6_only.node.served == served
+    assert json.loads(listed.read_text()) == whole
 
 
 def test_download_goes_on_where_a_connection_was_cut(cmip6_only):
@@ -535,6 +692,38 @@ def test_download_keeps_a_part_when_a_page_comes_instead_of_the_file(cmip6_only)
     assert part.stat().st_size == have
 
 
+def test_download_takes_an_answer_without_a_length(cmip6_only):
+    path, _ = cmip6_only.publish_source("CanESM5")
+    cmip6_only.node.faults[path] = ["chunked"]
+    acquire.download(acquire.plan(cmip6_only.study("CanESM5")))
+    assert cmip6_only.found() == cmip6_only.contents
+    assert [p for p, *_ in cmip6_only.node.requests].count(path) == 1
+
+
+def test_download_refuses_a_page_without_a_length(cmip6_only):
+    plan, path, part = _interrupted(cmip6_only)
+    have = part.stat().st_size
+    cmip6_only.node.faults[path] = ["chunked page"]
+    with pytest.raises(acquire.Unfinished, match=r"offers .*\(text/html.*\) instead of 300000"):
+        acquire.download(plan)
+    assert part.stat().st_size == have
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_download_refuses_an_answer_without_end(cmip6_only, resumed):
+    if resumed:
+        plan, path, _ = _interrupted(cmip6_only)  # status 206
+    else:
+        path, _ = cmip6_only.publish_source("CanESM5")
+        plan = acquire.plan(cmip6_only.study("CanESM5"))
+    cmip6_only.node.faults[path] = ["endless"]
+    with pytest.raises(acquire.Unfinished, match="it sends more than the 300000 bytes"):
+        acquire.download(plan)
+    assert not list(plan.study.cmip6_directory.glob("**/.*"))  # nor is any of it kept
+    acquire.download(plan)
+    assert cmip6_only.found() == cmip6_only.contents
+
+
 def test_download_turns_to_a_replica(one_by_one):
     path, _ = one_by_one.publish_source("CanESM5", copies=2)
     one_by_one.node.faults[path] = ["gone"]
@@ -607,6 +796,9 @@ def test_persist_waits_longer_each_time(monkeypatch):
     pauses = []
 
     class Stop:
+        def is_set(self):
+            return False
+
         def wait(self, seconds):
             pauses.append(seconds)
 
@@ -772,6 +964,50 @@ def test_an_interrupted_run_goes_on_with_the_next(cmip6_only, number):
     assert sum(cmip6_only.node.served.values()) == 600_000 - kept
 
 
+def _interrupt(call, *arguments):
+    """Seconds that a call takes to end after Ctrl-C, pressed after 0.3 s."""
+    pressed = []
+
+    def press():
+        pressed.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    timer = threading.Timer(0.3, press)
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        call(*arguments)
+    return time.monotonic() - pressed[0]
+
+
+def test_plan_ends_soon_after_an_interrupt(cmip6_only, monkeypatch):
+    monkeypatch.setattr(acquire, "BACKOFF", 10.0)
+    cmip6_only.index.broken = "down"
+    study = cmip6_only.study(*MODELS.index[:20], experiments=["ssp126", "ssp585"])
+    assert _interrupt(acquire.plan, study) < 2
+    assert len(cmip6_only.index.queries) == acquire.FILES  # one for each thread
+
+
+def test_download_ends_soon_after_an_interrupt_when_the_store_is_busy(archive, monkeypatch):
+    monkeypatch.setattr(acquire, "BACKOFF", 10.0)
+    asked = []
+    archive.store.refuse = lambda inputs: asked.append(inputs) or (503, "busy", "try later")
+    study = archive.study("CanESM5")
+    plan = acquire.Plan(study, requests=acquire._requests(study))
+    assert _interrupt(acquire.download, plan) < 2
+    assert len(asked) == acquire.REQUESTS
+
+
+def test_download_begins_no_transfer_after_an_interrupt(cmip6_only, monkeypatch):
+    monkeypatch.setattr(acquire, "FILES_PER_NODE", 1)
+    study = cmip6_only.study("CanESM5", "MIROC6")
+    for source_id in study.sources:
+        for path in cmip6_only.publish_source(source_id):
+            cmip6_only.node.faults[path] = ["slow"] * 4
+    plan = acquire.plan(study)
+    assert _interrupt(acquire.download, plan) < 2
+    assert len(cmip6_only.node.requests) == 1  # the others waited for a place
+
+
 # The command
 
 
@@ -786,6 +1022,14 @@ def test_main_shows_what_would_be_fetched(archive, capsys):
     assert "CMIP6: 2 files, 600.0 kB. ERA5-Land: 3 files still to come" in shown
     assert archive.node.served == {} and archive.store.inputs == {}
     assert not study.cmip6_directory.exists()
+
+
+def test_main_fails_where_a_dry_run_finds_something_missing(archive, capsys):
+    archive.publish("CanESM5", "historical", HISTORICAL[1])
+    profile = archive.profile(archive.study("CanESM5"))
+    assert acquire.main(["--profile", profile, "--dry-run"]) == 1
+    assert "CanESM5 ssp585: not at ESGF" in capsys.readouterr().err
+    assert archive.node.served == {} and archive.store.inputs == {}
 
 
 def test_main_fetches_and_prepares(archive, monkeypatch):

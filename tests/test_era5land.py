@@ -181,6 +181,7 @@ def test_open_swvl_refuses_files_on_different_grids(write):
     with pytest.raises(ValueError, match="not on one grid") as error:
         open_swvl(paths)
     assert all(str(path) in str(error.value) for path in paths)
+    assert "move the files of another area to another folder" in str(error.value)
     assert "3 from 40.05 to 40.25 and 5 from -180 to 179.9, expected 3 from 40 to" in str(
         error.value
     )
@@ -421,6 +422,40 @@ def test_open_swvl_reads_a_file_that_cfgrib_converted(write):
     assert list(theta.indexes["time"]) == list(pd.date_range("2000-01", "2000-12", freq="MS"))
 
 
+@pytest.mark.parametrize("name", ["date", "time", "valid_time"])
+def test_open_swvl_reads_dates_that_are_written_as_numbers(write, name):
+    # monthly means of autumn 2024: date(date) = 20000101, 20000201, ..., without units
+    path = write()
+    dataset = xr.load_dataset(path).rename(valid_time=name)
+    stamps = [20000001 + 100 * month for month in range(1, 13)]
+    dataset.assign_coords({name: (name, stamps, {"long_name": "date"})}).to_netcdf(path)
+    theta = open_swvl(path)
+    assert theta.dims == ("time", "lat", "lon")
+    assert set(theta.coords) == {"time", "lat", "lon"}
+    assert list(theta.indexes["time"]) == list(pd.date_range("2000-01", "2000-12", freq="MS"))
+
+
+@pytest.mark.parametrize("stamps", [[20000101, 20001301], [0, 31], [20000101, 20000115]])
+def test_open_swvl_names_numbers_that_are_no_months(write, stamps):
+    path = write(2000, 2)
+    dataset = xr.load_dataset(path).rename(valid_time="date")
+    dataset.assign_coords(date=("date", stamps)).to_netcdf(path)
+    with pytest.raises(ValueError, match="time .*decoded|2 steps in 2000-01") as error:
+        open_swvl(path)
+    assert str(error.value).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize("form", ["new", "old"])
+@pytest.mark.parametrize("shift", ["0h", "6h", "15D 12h", "27D 23h"])
+def test_open_swvl_tells_months_by_year_and_month_alone(write, form, shift):
+    path = write(form=form)
+    dataset = xr.load_dataset(path)
+    axis = "valid_time" if form == "new" else "time"
+    dataset.assign_coords({axis: dataset[axis] + pd.Timedelta(shift)}).to_netcdf(path)
+    theta = open_swvl(path)
+    assert list(theta.indexes["time"]) == list(pd.date_range("2000-01", "2000-12", freq="MS"))
+
+
 def test_find_files_sorts_by_name_and_leaves_out_hidden_and_unfinished_files(tmp_path):
     names = ["b.nc", "a.zip", "c.GRIB", "d.grb2", ".e.nc", "f.nc.part", "g.txt"]
     for name in names:
@@ -648,6 +683,7 @@ def test_open_invariant_reads_the_global_files_of_the_documentation(tmp_path):
         xr.Dataset({name: field}, coords=coords).to_netcdf(tmp_path / f"{name}_1279l4.nc")
     static = open_invariant(tmp_path)
     assert (static.sizes["lat"], static.sizes["lon"]) == (19, 48)
+    assert (static["lat"].diff("lat") > 0).all()
     assert (static["lon"].diff("lon") > 0).all() and float(static["lon"][0]) == -180
     np.testing.assert_allclose(static["land_fraction"].sel(lat=40, lon=105), 0.7)
     np.testing.assert_allclose(static["elevation"].sel(lat=40, lon=105), 105, rtol=1e-6)

@@ -158,7 +158,7 @@ def test_fuse_says_what_the_product_is_made_from(study):
     manifest = json.loads((study.prepared / "manifest.json").read_text())
     for source_id, made_from in inputs.items():
         assert made_from["sha256"] == manifest["files"][f"theta_{source_id}_ssp126.nc"]
-        assert made_from["version"] and made_from["tracking_ids"]
+        assert made_from["versions"] and made_from["tracking_ids"]
 
 
 def test_fuse_keeps_the_product_of_the_same_model(study, predictions):
