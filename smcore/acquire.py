@@ -4,8 +4,8 @@ ESGF is asked over its plain search API with requests. The index of the United S
 at a bridge in the form of the older Solr index, which the European nodes still have: one
 request serves both, and it keeps retries, replicas and the choice of a node in our hands. Each
 facet gets one value, and neither ``fields`` nor ``distrib`` is sent, because the bridge knows
-none of that. CMIP6 data need no account; the CDS needs one, whose key stays where `cdsapi` finds
-it.
+none of that. CMIP6 data need no account. The CDS needs one: its key is where `cdsapi` looks for
+it, and appears in no message.
 
     python -m smcore.acquire --profile paper --dry-run
 """
@@ -72,11 +72,11 @@ REQUESTS = 2  # at the CDS at once
 POLL = (2.0, 60.0)  # seconds between two looks at a request in the queue: at first, and at most
 
 MANIFEST = "acquired.json"  # size, time and checksum of the files that were verified
-DIGITS = {"sha256": 64, "md5": 32}  # of a checksum, hexadecimal
+ALGORITHMS = ("sha256", "md5")
 BUSY = (408, 425, 429, 500, 502, 503, 504)  # HTTP: worth another attempt
 BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 # What cdsapi raises when an answer is no JSON, or not with the fields that it takes for granted.
-ODD = (requests.JSONDecodeError, AssertionError, AttributeError, KeyError, TypeError)
+ODD = (requests.JSONDecodeError, LinkError, AssertionError, AttributeError, KeyError, TypeError)
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -215,7 +215,7 @@ def plan(study):
         try:
             answers = pool.map(lambda key: _find(study, *key, silent, stop), keys)
             for key, files in zip(keys, track(answers, "asking ESGF", len(keys))):
-                _record(found, *key, files)
+                _add_series(found, *key, files)
         finally:  # after Ctrl-C, for one, the searches that are still to come are not made
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
@@ -223,7 +223,7 @@ def plan(study):
     return found
 
 
-def _record(found, source_id, experiment_id, files):
+def _add_series(found, source_id, experiment_id, files):
     """Put the files of a series into a plan, and what is missing or worth a note."""
     study, key = found.study, (source_id, experiment_id)
     if not files:
@@ -291,11 +291,13 @@ def _search(node, facets, stop):
     records, total = [], None
     while total is None or len(records) < total:
         parameters["offset"] = len(records)
-        page = _persist(lambda: _json(_get(node, params=parameters)), stop)
+        answer = _persist(lambda: _get(node, params=parameters), stop)
         try:
-            total, documents = int(page["response"]["numFound"]), list(page["response"]["docs"])
+            page = answer.json()["response"]
+            total, documents = int(page["numFound"]), list(page["docs"])
         except (KeyError, TypeError, ValueError):
-            raise _Refused("its answer is not that of an ESGF search") from None
+            kind = answer.headers.get("Content-Type", "unknown type")
+            raise _Refused(f"its answer ({kind}) is not that of an ESGF search") from None
         if not documents:
             break
         records += documents
@@ -316,15 +318,11 @@ def _one_version(records, facets, period, version):
         url = _http_url(record)
         size, checksum = _text(record.get("size")), _text(record.get("checksum")).lower()
         algorithm = _text(record.get("checksum_type")).lower()
-        described = re.fullmatch("[1-9][0-9]*", size) and algorithm in DIGITS
-        if not (dataset and title and url and described):
-            continue  # a malformed record, or one of another kind
-        if not re.fullmatch(f"[0-9a-f]{{{DIGITS[algorithm]}}}", checksum):
-            continue
-        if (
-            any(title[key] != facets[key] for key in order)
-            or _text(record.get("retracted")) == "True"
-        ):
+        described = re.fullmatch("[1-9][0-9]*", size) and re.fullmatch("[0-9a-f]+", checksum)
+        if not (dataset and title and url and described and algorithm in ALGORITHMS):
+            continue  # malformed, or of another kind
+        retracted = _text(record.get("retracted")) == "True"
+        if retracted or any(title[key] != facets[key] for key in order):
             continue
         if title["last"] < f"{period[0]}01" or title["first"] > f"{period[1]}12":
             continue
@@ -394,9 +392,8 @@ def _requests(study):
             "download_format": "unarchived",
             "area": [north, west, south, east],
         }
-        return Request(
-            f"{name}_{area}", inputs, int(4 * cells * len(variables) * len(years) * len(months))
-        )
+        size = int(4 * cells * len(variables) * len(years) * len(months))
+        return Request(f"{name}_{area}", inputs, size)
 
     first, last = (int(year) for year in study.periods.historical)
     decades = [range(year, min(year + YEARS, last + 1)) for year in range(first, last + 1, YEARS)]
@@ -658,9 +655,10 @@ def _transfer(url, file, part, run):
                 raise _Refused("it answers with other bytes than those asked for")
         else:
             # Before what is there is given up: is this the file, or a page that says sorry?
-            length = response.headers.get("Content-Length", str(file.size))  # none: in pieces
+            length = response.headers.get("Content-Length")  # none, if it comes in pieces
             kind = response.headers.get("Content-Type", "unknown type")
-            if length != str(file.size) or kind.startswith("text/html"):
+            if length not in (None, str(file.size)) or kind.startswith("text/html"):
+                length = length or "some"
                 raise _Refused(f"it offers {length} bytes ({kind}) instead of {file.size}")
             _discard(part, run)
             have = 0
@@ -736,14 +734,6 @@ def _get(url, **options):
     raise _Refused(reason)
 
 
-def _json(response):
-    try:
-        return response.json()
-    except ValueError:
-        kind = response.headers.get("Content-Type", "an unknown type")
-        raise _Trouble(f"it answers with {kind} instead of JSON") from None
-
-
 def _reason(error):
     """The innermost cause of an error of requests, which wraps those of urllib3."""
     while True:
@@ -787,7 +777,7 @@ def _cds_credentials():
     )
     try:
         url, key, verify = get_url_key_verify(None, None, None)
-    except Exception:  # a bare one is what cdsapi raises
+    except Exception:  # what cdsapi raises has no narrower class
         url, key, verify = "", "", None
     url, key = url.strip(), key.strip()  # a line end of Windows is no part of them
     if not (url and key):
@@ -810,28 +800,9 @@ def _retrieve(request, folder, credentials, run):
     """One file of ERA5-Land: ask, wait until it is made, fetch it."""
 
     def ask(call):
-        """The result of a call of cdsapi; its errors are ours, without the key."""
+        return _persist(lambda: _without_key(call, request, credentials["key"]), run.stop)
 
-        def attempt():
-            try:
-                return call()
-            except ODD as error:
-                text, again = f"its answer is not that of the Climate Data Store ({error!r})", False
-            except (
-                requests.RequestException,
-                ProcessingFailedError,
-                LinkError,
-                ValueError,
-            ) as error:
-                text, answer = str(error), getattr(error, "response", None)
-                again = isinstance(error, BROKEN) if answer is None else answer.status_code in BUSY
-                after = None if answer is None else _retry_after(answer)
-            reason = _cds_reason(request, text.replace(credentials["key"], "[key]"))
-            raise _Trouble(reason, after) if again else _Refused(reason)
-
-        return _persist(attempt, run.stop)
-
-    # Here one attempt each, because its own pauses between them cannot be ended.
+    # One attempt for each call, because the pauses between those of cdsapi cannot be ended.
     options = {"quiet": True, "progress": False, "timeout": TIMEOUT, "retry_max": 1}
     client = ask(lambda: cdsapi.Client(**credentials, **options, wait_until_complete=False))
     job = ask(lambda: client.retrieve(DATASET, request.inputs))
@@ -856,6 +827,20 @@ def _retrieve(request, folder, credentials, run):
         with open(part, "rb") as file:
             ending = ".zip" if file.read(2) == b"PK" else ".nc"
         _finish(part, folder / f"{request.stem}{ending}")
+
+
+def _without_key(call, request, key):
+    """The result of a call of cdsapi, whose errors become ours, without the key."""
+    try:
+        return call()
+    except ODD as error:
+        text, again = f"its answer is not that of the Climate Data Store ({error!r})", False
+    except (requests.RequestException, ProcessingFailedError, ValueError) as error:
+        text, answer = str(error), getattr(error, "response", None)
+        again = isinstance(error, BROKEN) if answer is None else answer.status_code in BUSY
+        after = None if answer is None else _retry_after(answer)
+    reason = _cds_reason(request, text.replace(key, "[key]"))
+    raise _Trouble(reason, after) if again else _Refused(reason)
 
 
 def _cds_reason(request, text):

@@ -126,7 +126,8 @@ def open_invariant(paths):
     Returns
     -------
     xr.Dataset
-        ``land_fraction`` (0..1) and ``elevation`` (m), dimensions lat and lon.
+        ``land_fraction`` (0..1) and ``elevation`` (m), dimensions lat and lon, which ascend as
+        those of `open_swvl`.
 
     Raises
     ------

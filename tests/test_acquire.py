@@ -247,9 +247,9 @@ def test_plan_never_leaves_the_folder(cmip6_only):
 @pytest.mark.parametrize(
     ("broken", "reason"),
     [
-        ("page", "text/html instead of JSON"),
+        ("page", "its answer (text/html) is not that of an ESGF search"),
         ("down", "503"),
-        ("odd", "its answer is not that of an ESGF search"),
+        ("odd", "its answer (application/json) is not that of an ESGF search"),
     ],
 )
 def test_plan_asks_the_next_index_where_one_fails(cmip6_only, broken, reason):
@@ -414,9 +414,8 @@ def test_download_fetches_era5land(archive, tmp_path):
     archive.store.content = content
     acquire.download(acquire.Plan(study, requests=acquire._requests(study)))
     folder = study.era5land_directory
-    assert (
-        folder / f"era5land_swvl1_1950-1982_{AREA}.nc"
-    ).read_bytes() == b"CDF\x01" + b"1950" * 1000
+    plain = folder / f"era5land_swvl1_1950-1982_{AREA}.nc"
+    assert plain.read_bytes() == b"CDF\x01" + b"1950" * 1000
     packed = folder / f"era5land_swvl1_1983-2014_{AREA}.zip"
     assert packed.read_bytes() == b"PK\x03\x04" + b"1983" * 1000
     assert (folder / f"era5land_invariant_{AREA}.nc").read_bytes() == invariant
@@ -539,7 +538,7 @@ def test_download_asks_a_busy_store_again(archive):
 @pytest.mark.parametrize("odd", ["address", "page"])
 def test_download_names_an_odd_answer_of_the_store(archive, odd):
     if odd == "address":
-        archive.store.node.put = lambda path, content: None  # a result without one
+        archive.store.node.put = lambda path, content: 7  # as that of the result
         text, _ = _refusal(archive)
     else:
         text, _ = _refusal(archive, refuse=lambda inputs: (200, "moved", "no job"))
@@ -993,7 +992,10 @@ def test_download_ends_soon_after_an_interrupt_when_the_store_is_busy(archive, m
     archive.store.refuse = lambda inputs: asked.append(inputs) or (503, "busy", "try later")
     study = archive.study("CanESM5")
     plan = acquire.Plan(study, requests=acquire._requests(study))
+    lines = []
+    monkeypatch.setattr(acquire, "report", lines.append)
     assert _interrupt(acquire.download, plan) < 2
+    assert lines[-1] == "stopping; a server that does not answer holds this up for 1.5 s"
     assert len(asked) == acquire.REQUESTS
 
 
