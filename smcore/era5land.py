@@ -277,7 +277,10 @@ def _open(path, names):
 
 
 def _open_grib(path, names):
-    import eccodes  # here, because who has NetCDF files needs no ecCodes
+    # Here, because who has NetCDF files needs no ecCodes. Each brings a copy of PROJ: where that of
+    # ecCodes is loaded before that of pyproj (maps), the process crashes at its end.
+    import pyproj  # noqa: F401, I001
+    import eccodes
 
     held = set()
     try:

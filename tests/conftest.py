@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+import pyproj  # noqa: F401  before ecCodes is loaded: see smcore.era5land
 import pytest
 import yaml
 

@@ -1,6 +1,8 @@
 """The reference as the Climate Data Store hands it out, in its old and its new forms."""
 
 import os
+import subprocess
+import sys
 import zipfile
 import zlib
 from pathlib import Path
@@ -15,6 +17,7 @@ import xarray as xr
 
 from smcore.era5land import find_files, open_invariant, open_swvl
 
+ROOT = Path(__file__).resolve().parents[1]
 # Descending latitudes, as in every file of the store.
 LAT, LON = np.array([40.2, 40.1, 40.0]), np.array([0.0, 0.1, 179.9, 180.0, 359.9])
 
@@ -711,3 +714,14 @@ def test_open_invariant_names_other_units_and_another_grid(tmp_path):
     write_invariant(second, ["z"], lat=LAT + 1)
     with pytest.raises(ValueError, match=r"(lsm|z)\.nc: .* is not on one grid with .*\.nc"):
         open_invariant(tmp_path)
+
+
+def test_maps_can_be_drawn_after_a_grib_file_was_read(tmp_path):
+    """A crash of the libraries when Python ends, where they are loaded in the wrong order."""
+    path = write_grib(tmp_path / "x.grib", {"swvl1": values()})
+    code = (
+        "import sys; from smcore.era5land import open_swvl; open_swvl(sys.argv[1]).load();"
+        "import cartopy.crs as crs; crs.LambertConformal().transform_point(1, 2, crs.PlateCarree())"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], cwd=ROOT, capture_output=True)
+    assert done.returncode == 0, done.stderr
