@@ -61,6 +61,7 @@ bench: setup
 	$(PYTHON) -m pip install $(PIP_ARGS) -r benchmarks/requirements.txt
 	$(PYTHON) benchmarks/regridding.py
 	$(PYTHON) benchmarks/preparation.py $(BENCH)
+	$(PYTHON) benchmarks/training.py
 
 serve: setup
 	$(STUDY) print(study.directory / '_build/html')" $(PROFILE) | \

@@ -54,17 +54,18 @@ def climatology(predictors, reference, *, train_period):
     of the months of `reference` in `train_period`. Of `predictors`, only the time is used.
     """
     _check(predictors, reference)
-    seasonal_cycle = _monthly_climatology(_in_train_period(reference, train_period, "reference"))
+    seasonal_cycle = monthly_climatology(_in_train_period(reference, train_period, "reference"))
     estimate = seasonal_cycle.sel(month=predictors["time"].dt.month).drop_vars("month")
     return _finished(estimate, reference, "climatology")
 
 
-def delta_change(predictors, reference, *, train_period):
+def delta_change(predictors, reference, *, train_period, years=1):
     """The reference's climatology plus the interpolated anomaly of the ensemble mean.
 
     Parameters, result and errors are those of :func:`ensemble_mean`. Climatology and anomaly
     are taken by calendar month, each from its own months in `train_period`, which
-    `predictors` therefore have to hold as well.
+    `predictors` therefore have to hold as well. `years` smooths the anomaly, as in
+    :func:`anomalies`.
 
     References
     ----------
@@ -72,13 +73,41 @@ def delta_change(predictors, reference, *, train_period):
     Research, Cambridge University Press, doi:10.1017/9781107588783
     """
     _check(predictors, reference)
-    seasonal_cycle = _monthly_climatology(_in_train_period(reference, train_period, "reference"))
-    ensemble = predictors.mean("source_id")
-    past = _in_train_period(ensemble, train_period, "predictors")
-    month = predictors["time"].dt.month
-    anomaly = (ensemble - _monthly_climatology(past).sel(month=month)).drop_vars("month")
-    estimate = _upsampled(anomaly, reference) + seasonal_cycle.sel(month=month).drop_vars("month")
+    cycle = climatology(predictors, reference, train_period=train_period)
+    anomaly = anomalies(predictors.mean("source_id"), train_period=train_period, years=years)
+    estimate = _upsampled(anomaly, reference) + cycle
     return _finished(estimate, reference, "delta change")
+
+
+def anomalies(predictors, *, train_period, years=1):
+    """Deviation from the mean of the calendar month in a period, smoothed over years.
+
+    Parameters
+    ----------
+    predictors : xr.DataArray
+        Any field with the dimension time, whole years of months.
+    train_period : (str, str)
+        First and last year of the mean, both included.
+    years : int, default: 1
+        Odd length of a running mean over the same calendar month, centred; at both ends of
+        the record it takes the years that are there. Later months of a model run tell nothing
+        of the reference.
+
+    Returns
+    -------
+    xr.DataArray
+        As `predictors`.
+    """
+    past = monthly_climatology(_in_train_period(predictors, train_period, "predictors"))
+    month = predictors["time"].dt.month
+    anomaly = (predictors - past.sel(month=month)).drop_vars("month")
+    if years == 1:
+        return anomaly
+    parts = [
+        part.rolling(time=years, center=True, min_periods=1).mean()
+        for _, part in anomaly.groupby("time.month")
+    ]
+    return xr.concat(parts, "time").sortby("time").transpose(*anomaly.dims)
 
 
 def _check(predictors, reference):
@@ -107,7 +136,7 @@ def _in_train_period(field, train_period, name):
     return selected
 
 
-def _monthly_climatology(field):
+def monthly_climatology(field):
     """Mean of each calendar month, with dimension month, in the precision of the field."""
     number = field["time"].dt.month.values
     means = [  # a loop, because groupby takes several times the memory

@@ -134,6 +134,11 @@ class Network(_Strict):
     standardisation: Literal["none", "source"]
     initialisation: Literal["default", "he"]
     clip_features: bool  # the ReLU after the trunk's last addition, as published
+    skips: bool = True  # connections from the encoder to the decoder
+    auxiliary: Literal["static", "climatology", "none"] = "static"  # fields on the fine grid
+    # the network corrects the reference's climatology plus the mean anomaly of the sources
+    anchored: bool = False
+    smoothing: int = Field(default=1, gt=0)  # years of the running mean of anchored inputs
     optimiser: Literal["adam", "adamw"]
     learning_rate: float = Field(gt=0)
     schedule: Literal["constant", "cosine"]
@@ -141,6 +146,7 @@ class Network(_Strict):
     batch_size: int = Field(gt=0)
     epochs: int = Field(gt=0)
     patience: int | None = Field(default=None, gt=0)  # epochs without a better validation loss
+    precision: Literal["float32", "auto"] = "float32"  # auto: bfloat16 where there are units for it
     seed: int = 0
 
 
@@ -174,6 +180,28 @@ NETWORKS = {
         batch_size=8,
         epochs=40,
         patience=8,
+        precision="auto",
+    ),
+    # A small correction of what free-running models and the reference share; our recommendation.
+    "anchored": Network(
+        name="anchored",
+        features=16,
+        depth=4,
+        dropout=0.2,
+        regridding="conservative",
+        standardisation="source",
+        initialisation="he",
+        clip_features=False,
+        anchored=True,
+        smoothing=31,
+        optimiser="adamw",
+        learning_rate=3e-4,
+        schedule="cosine",
+        weight_decay=1e-1,
+        batch_size=8,
+        epochs=20,
+        patience=6,
+        precision="auto",
     ),
 }
 
@@ -199,6 +227,8 @@ class Study(_Strict):
     name: str
     title: str
     network: Network
+    # an ensemble of networks, one for each; by default one network with the seed of the preset
+    seeds: Annotated[tuple[int, ...], AfterValidator(_once)] = ()
     model_table: Path
     sources: Annotated[tuple[str, ...], AfterValidator(_once)] = Field(min_length=1)
     experiments: Annotated[tuple[Literal[SCENARIOS], ...], AfterValidator(_from_weak_to_strong)] = (
@@ -287,6 +317,14 @@ class Study(_Strict):
         return self.periods.historical if experiment_id == "historical" else self.periods.future
 
     @property
+    def members(self):
+        """Studies with one network each: the members of the ensemble, or the study itself."""
+        if not self.seeds:
+            return (self,)
+        networks = [self.network.model_copy(update={"seed": seed}) for seed in self.seeds]
+        return tuple(self.model_copy(update={"seeds": (), "network": one}) for one in networks)
+
+    @property
     def prepared(self):
         """Directory of the prepared store: one for each way of regridding."""
         return self.directory / "prepared" / f"{self.network.regridding}-{self.registration}"
@@ -372,6 +410,8 @@ def _resolve(raw):
         changes = {}
     if str(preset) in NETWORKS:
         raw["network"] = NETWORKS[preset].model_dump() | changes
+        if isinstance(raw.get("seeds"), list | tuple) and raw["seeds"]:
+            raw["network"]["seed"] = raw["seeds"][0]
     else:
         problems.append(f"network: {preset!r}: expected one of {', '.join(NETWORKS)}")
         raw["network"] = NETWORKS["paper"]

@@ -7,49 +7,50 @@ import torch
 import xarray as xr
 
 from smcore import product
-from smcore.prepare import open_predictors, open_static
+from smcore.prepare import open_static
 from smcore.progress import track
 from smcore.store import sha256
-from smcore.training import load
+from smcore.tensors import month_index
+from smcore.training import load, open_inputs
 
 
-def predict(trained, predictors, static, *, batch_size=12):
+def predict(trained, predictors, auxiliary, *, land, batch_size=12):
     """Fused and downscaled theta for every month of the predictors.
 
     Parameters
     ----------
     trained : Trained
         From `smcore.training`.
-    predictors : xr.DataArray
-        theta(source_id, time, lat, lon) in m3 m-3 on the coarse grid, without missing values.
-    static : xr.Dataset
-        Static fields on the fine grid with ``land``.
+    predictors, auxiliary : xr.DataArray, xr.Dataset
+        From `smcore.training.open_inputs`.
+    land : xr.DataArray
+        Boolean, (lat, lon) on the fine grid.
     batch_size : int, default: 12
         Months at a time.
 
     Returns
     -------
     xr.DataArray
-        theta(time, lat, lon) in m3 m-3 on the fine grid, missing outside ``land``.
+        theta(time, lat, lon) in m3 m-3 on the fine grid, missing outside `land`; of an anchored
+        network what it adds to its anchor.
     """
     x = trained.statistics.predictors(predictors)
-    auxiliary = trained.statistics.auxiliary(static)
-    land = static["land"].transpose("lat", "lon").values
-    theta = np.empty((len(x), *land.shape), "float32")
+    fields = trained.statistics.auxiliary(auxiliary)
+    month = month_index(predictors["time"], fields)
+    theta = np.empty((len(x), land.sizes["lat"], land.sizes["lon"]), "float32")
     trained.network.eval()
     batches = torch.arange(len(x)).split(batch_size)
     with torch.inference_mode():
         for batch in track(batches, "months"):
-            output = trained.network(x[batch], auxiliary.expand(len(batch), -1, -1, -1))
+            output = trained.network(x[batch], fields[month[batch]])
             theta[batch] = trained.statistics.theta(output[:, 0])
-    theta[:, ~land] = np.nan
     return xr.DataArray(
         theta,
         dims=("time", "lat", "lon"),
-        coords={"time": predictors["time"], "lat": static["lat"], "lon": static["lon"]},
+        coords={"time": predictors["time"], "lat": land["lat"], "lon": land["lon"]},
         name="theta",
         attrs={"units": "m3 m-3", "best_epoch": trained.best_epoch},
-    )
+    ).where(land)
 
 
 def fuse(study, experiment_id):
@@ -65,22 +66,35 @@ def fuse(study, experiment_id):
     Returns
     -------
     Path
-        Name of the product, as `study.product` says.
+        Name of the product, as `study.product` says: of an ensemble the mean of its networks,
+        and their standard deviation.
     """
-    path, trained = study.product(experiment_id), load(study)
+    path, networks = study.product(experiment_id), [load(member) for member in study.members]
+    models = [member.model for member in study.members]
     provenance = {
         "experiment_id": experiment_id,
-        "best_epoch": trained.best_epoch,
-        "model": study.model.name,
-        "weights": sha256(study.model / "model.safetensors"),
+        "best_epoch": " ".join(str(trained.best_epoch) for trained in networks),
+        "model": " ".join(model.name for model in models),
+        "weights": " ".join(sha256(model / "model.safetensors") for model in models),
         "inputs": json.dumps(_inputs(study, experiment_id)),
     }
     if path.exists():
         with xr.open_dataset(path) as found:
             if all(found.attrs.get(name) == value for name, value in provenance.items()):
                 return path
-    theta = predict(trained, open_predictors(study, experiment_id), open_static(study))
-    product.write(theta, path, study=study, provenance=provenance)
+    predictors, auxiliary, anchor = open_inputs(study, experiment_id)
+    land, mean, squares = open_static(study)["land"], 0.0, 0.0
+    for count, trained in enumerate(networks, 1):
+        theta = predict(trained, predictors, auxiliary, land=land)
+        # One field at a time, after Welford (1962), https://doi.org/10.2307/1266577
+        deviation = theta - mean
+        mean = mean + deviation / count
+        squares = squares + deviation * (theta - mean)
+    std = (squares / (count - 1)) ** 0.5 if count > 1 else None
+    if anchor is not None:
+        mean = mean + anchor
+    mean.attrs = {"units": "m3 m-3"}
+    product.write(mean, path, study=study, std=std, provenance=provenance)
     return path
 
 

@@ -14,7 +14,7 @@ from smcore.store import write_dataset
 DEPTH_BOUNDS = {"0-7cm": (0.0, 0.07), "0-10cm": (0.0, 0.1)}  # m
 
 
-def write(theta, path, *, study, provenance=None):
+def write(theta, path, *, study, std=None, provenance=None):
     """Write the product of one experiment.
 
     Parameters
@@ -25,6 +25,8 @@ def write(theta, path, *, study, provenance=None):
         Name of the NetCDF file; it appears when it is complete.
     study : Study
         Says domain, depth, sources, periods and network.
+    std : xr.DataArray, optional
+        Standard deviation between the networks of an ensemble, as `theta`.
     provenance : dict, optional
         Further global attributes.
 
@@ -58,7 +60,16 @@ def write(theta, path, *, study, provenance=None):
         "cell_methods": "time: mean area: mean where land",
         "grid_mapping": "crs",
     }
-    dataset = theta.drop_vars(["lat_bnds", "lon_bnds"], errors="ignore").to_dataset()
+    dataset = theta.to_dataset()
+    if std is not None:
+        dataset["theta_std"] = std.transpose("time", "lat", "lon").astype("float32")
+        dataset["theta_std"].attrs = {
+            "long_name": f"standard deviation between {len(study.members)} networks",
+            "units": "m3 m-3",
+            "grid_mapping": "crs",
+        }
+        dataset["theta"].attrs["ancillary_variables"] = "theta_std"
+    dataset = dataset.drop_vars(["lat_bnds", "lon_bnds"], errors="ignore")
     for axis, standard_name, units, letter in [
         ("lat", "latitude", "degrees_north", "Y"),
         ("lon", "longitude", "degrees_east", "X"),
@@ -122,7 +133,7 @@ def write(theta, path, *, study, provenance=None):
         "configuration": study.hash,
         "sources": json.dumps(list(study.sources)),
         "train_period": " ".join(study.periods.train),
-        "seed": study.network.seed,
+        "seed": " ".join(str(member.network.seed) for member in study.members),
         "values_outside_physical_range": outside,
         **(provenance or {}),
     }

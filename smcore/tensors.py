@@ -5,8 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-AUXILIARY = ("elevation", "land_fraction")
-
 
 @dataclass(frozen=True)
 class Statistics:
@@ -17,13 +15,13 @@ class Statistics:
 
     predictor_mean: list  # one per source, m3 m-3
     predictor_std: list
-    auxiliary_mean: list  # one per auxiliary field
-    auxiliary_std: list
+    auxiliary_mean: dict  # by auxiliary field
+    auxiliary_std: dict
     reference_mean: float  # m3 m-3
     reference_std: float
 
     @classmethod
-    def fit(cls, predictors, reference, static, *, train_period, standardisation):
+    def fit(cls, predictors, reference, auxiliary, *, train_period, standardisation):
         """Statistics of the training period.
 
         Parameters
@@ -32,8 +30,9 @@ class Statistics:
             theta(source_id, time, lat, lon) on the coarse grid, m3 m-3.
         reference : xr.DataArray
             theta(time, lat, lon) on the fine grid, m3 m-3.
-        static : xr.Dataset
-            The auxiliary fields on the fine grid.
+        auxiliary : xr.Dataset
+            The auxiliary fields on the fine grid; fields of the seasonal cycle have the dimension
+            month.
         train_period : (str, str)
             First and last year, both included.
         standardisation : {"none", "source"}
@@ -55,7 +54,7 @@ class Statistics:
                 f"`train_period` {train_period}: `predictors` has {train.sizes['time']} months of "
                 f"it and `reference` {target.sizes['time']}; choose years that both have"
             )
-        auxiliary = [_mean_and_std(static[name]) for name in AUXILIARY]
+        fields = {name: _mean_and_std(field) for name, field in auxiliary.items()}
         if standardisation == "none":
             sources = [(0.0, 1.0)] * train.sizes["source_id"]
             reference_mean, reference_std = 0.0, 1.0
@@ -65,8 +64,8 @@ class Statistics:
         return cls(
             predictor_mean=[mean for mean, _ in sources],
             predictor_std=[std for _, std in sources],
-            auxiliary_mean=[mean for mean, _ in auxiliary],
-            auxiliary_std=[std for _, std in auxiliary],
+            auxiliary_mean={name: mean for name, (mean, _) in fields.items()},
+            auxiliary_std={name: std for name, (_, std) in fields.items()},
             reference_mean=reference_mean,
             reference_std=reference_std,
         )
@@ -80,15 +79,18 @@ class Statistics:
         )
         return torch.from_numpy((values - mean) / std)
 
-    def auxiliary(self, static):
-        """Tensor (1, field, s lat, s lon), scaled."""
-        fields = [
-            (static[name].transpose("lat", "lon").values - mean) / std
-            for name, mean, std in zip(
-                AUXILIARY, self.auxiliary_mean, self.auxiliary_std, strict=True
-            )
-        ]
-        return torch.from_numpy(np.stack(fields)[None].astype("float32"))
+    def auxiliary(self, auxiliary):
+        """Tensor (month, field, s lat, s lon), scaled, zero where a field is missing.
+
+        Of 12 months, or of one that stands for all where no field changes with the season.
+        """
+        months = auxiliary.sizes.get("month", 1)
+        shape = (months, len(self.auxiliary_mean), auxiliary.sizes["lat"], auxiliary.sizes["lon"])
+        values = np.zeros(shape, "float32")
+        for number, name in enumerate(self.auxiliary_mean):
+            field = (auxiliary[name] - self.auxiliary_mean[name]) / self.auxiliary_std[name]
+            values[:, number] = field.transpose(..., "lat", "lon").fillna(0)
+        return torch.from_numpy(values)
 
     def target(self, reference):
         """Tensors (time, 1, s lat, s lon): scaled, zero where missing; and the valid cells."""
@@ -102,6 +104,13 @@ class Statistics:
         return output.float().numpy() * np.float32(self.reference_std) + np.float32(
             self.reference_mean
         )
+
+
+def month_index(time, auxiliary):
+    """Tensor of positions along the first axis of `Statistics.auxiliary`, one for each step."""
+    if len(auxiliary) == 1:
+        return torch.zeros(time.size, dtype=torch.long)
+    return torch.from_numpy(time.dt.month.values - 1).long()
 
 
 def _mean_and_std(field):

@@ -3,20 +3,29 @@
 import hashlib
 import json
 import math
+import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import pandas as pd
 import torch
-from safetensors import safe_open
+import xarray as xr
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
+from smcore.baselines import anomalies, delta_change, monthly_climatology
 from smcore.prepare import open_predictors, open_reference, open_static
 from smcore.progress import duration, report
 from smcore.store import replacing, sha256, write_json
-from smcore.tensors import AUXILIARY, Statistics
+from smcore.tensors import Statistics, month_index
 from smcore.ynet import YNet, YNetConfig, initialise_he
 
+AUXILIARY = {
+    "static": ("elevation", "land_fraction"),
+    "climatology": ("climatology",),
+    "none": (),
+}
 WARM_UP = 0.05  # share of the steps over which the learning rate rises
 
 
@@ -28,6 +37,19 @@ class Trained:
     statistics: Statistics
     history: pd.DataFrame  # index epoch: train, validation in (m3 m-3)2, learning_rate, seconds
     best_epoch: int
+    precision: str = "float32"  # of the training
+    cores: int = 1  # threads that the training used
+
+
+def precision(setting):
+    """``bfloat16`` where it is to be chosen and the processor computes in it, else ``float32``.
+
+    Without units for it, bfloat16 costs accuracy and gains no time.
+    """
+    path = Path("/proc/cpuinfo")
+    flags = set(path.read_text().split()) if path.exists() else set()
+    has_units = bool(flags & {"amx_bf16", "avx512_bf16"})
+    return "bfloat16" if setting == "auto" and has_units else "float32"
 
 
 def masked_mse(estimate, target, valid):
@@ -46,8 +68,41 @@ def learning_rate(network, step, steps):
     return network.learning_rate * (1 + math.cos(math.pi * progress)) / 2
 
 
+def open_inputs(study, experiment_id):
+    """What the network sees in an experiment, and what its output is added to.
+
+    Returns
+    -------
+    predictors : xr.DataArray
+        (source_id, time, lat, lon) on the coarse grid: theta in m3 m-3 or, of an anchored
+        network, its anomalies from the training period, smoothed over years. A scenario
+        continues the historical run of its source.
+    auxiliary : xr.Dataset
+        The fields on the fine grid that the preset names.
+    anchor : xr.DataArray or None
+        Of an anchored network, (time, lat, lon) in m3 m-3 on the fine grid: the climatology of
+        the reference in the training period plus the mean of these anomalies.
+    """
+    preset, train = study.network, study.periods.train
+    predictors, reference = open_predictors(study, experiment_id), open_reference(study)
+    auxiliary = open_static(study)[list(AUXILIARY["static"])]
+    if preset.auxiliary != "static":
+        auxiliary = auxiliary.drop_vars(AUXILIARY["static"])
+    if preset.auxiliary == "climatology":
+        auxiliary["climatology"] = monthly_climatology(reference.sel(time=slice(*train)))
+    if not preset.anchored:
+        return predictors, auxiliary, None
+    time = predictors["time"]
+    if experiment_id != "historical":
+        past = open_predictors(study, "historical")
+        predictors = xr.concat([past, predictors], "time", join="exact")
+    smoothed = {"train_period": train, "years": preset.smoothing}
+    anchor = delta_change(predictors, reference, **smoothed).sel(time=time)
+    return anomalies(predictors, **smoothed).sel(time=time), auxiliary, anchor
+
+
 def fit(study, *, resume=True):
-    """Train the study's network on its training period.
+    """Train the study's network, or each of its ensemble, on its training period.
 
     Parameters
     ----------
@@ -59,49 +114,77 @@ def fit(study, *, resume=True):
     Returns
     -------
     Trained
-        With the weights of the epoch whose validation loss is lowest.
+        With the weights of the epoch whose validation loss is lowest; of an ensemble the first
+        network.
 
     Raises
     ------
     FloatingPointError
         If a loss is not finite; the last good checkpoint is kept.
+    ValueError
+        If a checkpoint is of another configuration.
     """
+    for member in study.members[1:]:
+        fit(member, resume=resume)
+    study = study.members[0]
     preset = study.network
-    predictors = open_predictors(study, "historical")
-    reference, static = open_reference(study), open_static(study)
+    predictors, fields, anchor = open_inputs(study, "historical")
+    reference = open_reference(study) if anchor is None else open_reference(study) - anchor
     statistics = Statistics.fit(
         predictors,
         reference,
-        static,
+        fields,
         train_period=study.periods.train,
         standardisation=preset.standardisation,
     )
-    auxiliary = statistics.auxiliary(static)
+    if anchor is not None:  # an output of zero is the anchor
+        statistics = replace(statistics, reference_mean=0.0)
+    auxiliary = statistics.auxiliary(fields)
 
     def months(period):
-        x = statistics.predictors(predictors.sel(time=slice(*period)))
-        return x, *statistics.target(reference.sel(time=slice(*period)))
+        here = predictors.sel(time=slice(*period))
+        month = month_index(here["time"], auxiliary)
+        target = statistics.target(reference.sel(time=slice(*period)))
+        return statistics.predictors(here), month, *target
 
-    train_x, train_y, train_valid = months(study.periods.train)
+    x, month, y, valid = months(study.periods.train)
     held_out = months(study.periods.validation)
-    data = _digest(train_x, train_y, train_valid, *held_out, auxiliary)
+    data = _digest(x, y, valid, *held_out, auxiliary)
     variance = statistics.reference_std**2  # brings losses to (m3 m-3)2
+
+    *checkpoints, final, finished = _files(study)
+    finished.unlink(missing_ok=True)
+    found = (_read(study, path) for path in checkpoints if resume)
+    checkpoint = next((one for one in found if one and one.metadata["data"] == data), None)
+    chosen = checkpoint.metadata["precision"] if checkpoint else precision(preset.precision)
+    report(f"training in {chosen}")
 
     torch.manual_seed(preset.seed)
     network = build(study)
+    if chosen == "bfloat16":  # in float32 this layout is slower
+        network = network.to(memory_format=torch.channels_last)
     optimiser = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[preset.optimiser](
-        network.parameters(), lr=preset.learning_rate, weight_decay=preset.weight_decay
+        network.parameters(),
+        lr=preset.learning_rate,
+        weight_decay=preset.weight_decay,
+        fused=True,
     )
-    history, best = [], math.inf
-    last, final, finished = _files(study)
-    finished.unlink(missing_ok=True)
-    if resume and last.exists() and _metadata(last).get("data") == data:
-        history = _restore(last, network, optimiser)
-        best = min(row["validation"] for row in history)
+    history = _restore(checkpoint, network, optimiser) if checkpoint else []
+    best = min((row["validation"] for row in history), default=math.inf)
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=chosen == "bfloat16")
 
-    batches_per_epoch = math.ceil(len(train_x) / preset.batch_size)
+    def losses_of(*tensors):
+        return _loss(network, *tensors, auxiliary, preset.batch_size) * variance
+
+    if anchor is not None and not history:  # the anchor itself takes part in the selection
+        best = losses_of(*held_out)
+        row = {"epoch": 0, "train": losses_of(x, month, y, valid), "validation": best}
+        history = [row | {"learning_rate": 0.0, "seconds": 0.0}]
+        _save(final, study, network, statistics, data, history, chosen)
+
+    batches_per_epoch = math.ceil(len(x) / preset.batch_size)
     steps = preset.epochs * batches_per_epoch
-    for epoch in range(len(history) + 1, preset.epochs + 1):
+    for epoch in range(history[-1]["epoch"] + 1 if history else 1, preset.epochs + 1):
         if _patience_over(history, preset.patience):
             break
         start = time.monotonic()
@@ -109,22 +192,23 @@ def fit(study, *, resume=True):
         torch.manual_seed(1_000_003 * preset.seed + epoch)
         network.train()
         losses = 0.0
-        for number, batch in enumerate(torch.randperm(len(train_x)).split(preset.batch_size)):
+        for number, batch in enumerate(torch.randperm(len(x)).split(preset.batch_size)):
             rate = learning_rate(preset, (epoch - 1) * batches_per_epoch + number, steps)
             for group in optimiser.param_groups:
                 group["lr"] = rate
-            estimate = network(train_x[batch], auxiliary.expand(len(batch), -1, -1, -1))
-            loss = masked_mse(estimate, train_y[batch], train_valid[batch])
+            with autocast:
+                estimate = network(x[batch], auxiliary[month[batch]])
+            loss = masked_mse(estimate.float(), y[batch], valid[batch])
             _check_finite(loss.item(), f"loss of epoch {epoch}, batch {number + 1},", rate)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             losses += loss.item() * len(batch)
-        validation = _validation_loss(network, *held_out, auxiliary, preset.batch_size) * variance
+        validation = losses_of(*held_out)
         _check_finite(validation, f"validation loss of epoch {epoch}", rate)
         row = {
             "epoch": epoch,
-            "train": losses / len(train_x) * variance,
+            "train": losses / len(x) * variance,
             "validation": validation,
             "learning_rate": rate,
             "seconds": time.monotonic() - start,
@@ -132,13 +216,17 @@ def fit(study, *, resume=True):
         history.append(row)
         if validation < best:
             best = validation
-            _save(final, study, network, statistics, data, history)
-        _save(last, study, network, statistics, data, history, optimiser)
+            _save(final, study, network, statistics, data, history, chosen)
+        last, previous = checkpoints
+        if last.exists():
+            os.replace(last, previous)
+        _save(last, study, network, statistics, data, history, chosen, optimiser)
         report(
             f"epoch {epoch}/{preset.epochs}: loss {row['train']:.2e}, validation "
             f"{validation:.2e}, at most {duration(row['seconds'] * (preset.epochs - epoch))} left"
         )
     values = {"weights": sha256(final), "history": history, "network": preset.model_dump()}
+    values |= {"precision": chosen, "cores": torch.get_num_threads()}
     write_json(values, finished)
     return load(study)
 
@@ -151,16 +239,22 @@ def load(study):
     FileNotFoundError
         If its training has not finished.
     """
-    _, final, finished = _files(study)
+    *_, final, finished = _files(study)
     if not finished.exists():
         raise FileNotFoundError(f"{finished}: not trained yet; run chapter 02_ynet_training")
+    checkpoint = _read(study, final)
+    if checkpoint is None:
+        raise ValueError(
+            f"{final} is damaged or missing: remove {finished} and run chapter 02_ynet_training"
+        )
     network = build(study)
-    network.load_state_dict(
-        {key.removeprefix("network."): value for key, value in load_file(final).items()}
-    )
-    statistics = Statistics(**_metadata(final)["statistics"])
-    history = pd.DataFrame(json.loads(finished.read_text())["history"]).set_index("epoch")
-    return Trained(network.eval(), statistics, history, int(history["validation"].idxmin()))
+    network.load_state_dict(checkpoint.state("network"))
+    statistics = Statistics(**checkpoint.metadata["statistics"])
+    values = json.loads(finished.read_text())
+    history = pd.DataFrame(values["history"]).set_index("epoch")
+    best = int(history["validation"].idxmin())
+    how = {key: values[key] for key in ("precision", "cores")}
+    return Trained(network.eval(), statistics, history, best, **how)
 
 
 def build(study):
@@ -169,25 +263,29 @@ def build(study):
     network = YNet(
         YNetConfig(
             in_channels=len(study.sources),
-            auxiliary_channels=len(AUXILIARY),
+            auxiliary_channels=len(AUXILIARY[preset.auxiliary]),
             features=preset.features,
             depth=preset.depth,
             scale_factor=study.scale_factor,
             dropout=preset.dropout,
             clip_features=preset.clip_features,
+            skips=preset.skips,
         )
     )
     if preset.initialisation == "he":
         initialise_he(network)
-    return network.to(memory_format=torch.channels_last)
+    if preset.anchored:  # untrained it is the anchor
+        torch.nn.init.zeros_(network.output.weight)
+        torch.nn.init.zeros_(network.output.bias)
+    return network
 
 
 @torch.no_grad()
-def _validation_loss(network, x, y, valid, auxiliary, batch_size):
+def _loss(network, x, month, y, valid, auxiliary, batch_size):
     network.eval()
     squares = 0.0
     for batch in torch.arange(len(x)).split(batch_size):
-        estimate = network(x[batch], auxiliary.expand(len(batch), -1, -1, -1))
+        estimate = network(x[batch], auxiliary[month[batch]])
         squares += ((estimate - y[batch]) ** 2 * valid[batch]).sum().item()
     return squares / valid.sum().item()
 
@@ -208,19 +306,27 @@ def _check_finite(loss, name, rate):
 
 
 def _files(study):
-    """The last epoch, the best one, and the history that is written when training has finished."""
-    return [study.model / name for name in ("last.safetensors", "model.safetensors", "model.json")]
+    """The last epoch, the one before, the best one, and the history of a finished training."""
+    names = ("last.safetensors", "previous.safetensors", "model.safetensors", "model.json")
+    return [study.model / name for name in names]
 
 
-def _digest(*tensors):
-    """Fingerprint of what the network is trained on."""
-    digest = hashlib.sha256()
+def _digest(*tensors, text=""):
+    """Fingerprint of tensors and a text."""
+    digest = hashlib.sha256(text.encode())
     for tensor in tensors:
-        digest.update(tensor.numpy().tobytes())
+        digest.update(tensor.contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
-def _save(path, study, network, statistics, data, history, optimiser=None):
+def _identity(study):
+    """What a checkpoint must have in common with the study that goes on from it."""
+    identity = study.network.model_dump() | {"sources": study.sources}
+    identity |= {key: getattr(study.periods, key) for key in ("train", "validation")}
+    return json.loads(json.dumps(identity))
+
+
+def _save(path, study, network, statistics, data, history, chosen, optimiser=None):
     """One file with everything; JSON in the metadata of the safetensors."""
     tensors = {f"network.{key}": value for key, value in network.state_dict().items()}
     if optimiser is not None:
@@ -230,32 +336,74 @@ def _save(path, study, network, statistics, data, history, optimiser=None):
         "history": history,
         "statistics": asdict(statistics),
         "network_config": asdict(network.config),
-        "preset": study.network.model_dump(),
-        "sources": study.sources,
-        "periods": study.periods.model_dump(),
+        "study": _identity(study),
         "data": data,
+        "precision": chosen,
     }
     metadata = {key: json.dumps(value) for key, value in metadata.items()}
+    metadata["checksum"] = _checksum(tensors, metadata)
     with replacing(path) as part:
         save_file({key: value.contiguous() for key, value in tensors.items()}, part, metadata)
 
 
-def _metadata(path):
-    with safe_open(path, "pt") as file:
-        return {key: json.loads(value) for key, value in file.metadata().items()}
+def _checksum(tensors, metadata):
+    text = "".join(f"{key}{metadata[key]}" for key in sorted(metadata))
+    return _digest(*(tensors[key] for key in sorted(tensors)), text=text)
 
 
-def _restore(path, network, optimiser):
+@dataclass(frozen=True)
+class _Checkpoint:
+    tensors: dict
+    metadata: dict
+
+    def state(self, prefix):
+        """The tensors below a prefix."""
+        return {
+            key.removeprefix(f"{prefix}."): value
+            for key, value in self.tensors.items()
+            if key.startswith(f"{prefix}.")
+        }
+
+
+def _read(study, path):
+    """A checkpoint, or None if there is none or it is damaged."""
+    if not path.exists():
+        return None
+    try:
+        tensors = load_file(path)
+        with safe_open(path, "pt") as file:
+            metadata = dict(file.metadata())
+        whole = metadata.pop("checksum") == _checksum(tensors, metadata)
+        metadata = {key: json.loads(value) for key, value in metadata.items()}
+    except (SafetensorError, OSError, ValueError, KeyError, AttributeError):
+        whole = False
+    if not whole:
+        report(f"{path} is damaged and not used")
+        return None
+    wanted = _identity(study)
+    differ = [
+        f"{key} {metadata['study'].get(key)!r} instead of {value!r}"
+        for key, value in wanted.items()
+        if metadata["study"].get(key) != value
+    ]
+    if differ:
+        raise ValueError(
+            f"{path} is of another configuration: {'; '.join(differ)}. Remove it, or give the "
+            "study its own directory"
+        )
+    return _Checkpoint(tensors, metadata)
+
+
+def _restore(checkpoint, network, optimiser):
     """Put a checkpoint into network and optimiser; return its history."""
-    tensors = load_file(path)
-    network.load_state_dict(
-        {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
-    )
+    network.load_state_dict(checkpoint.state("network"))
     state = {}
-    for key, value in tensors.items():
-        if key.startswith("optimiser."):
-            _, index, name = key.split(".")
-            state.setdefault(int(index), {})[name] = value
+    parameters = list(network.parameters())
+    for key, value in checkpoint.state("optimiser").items():
+        index, name = int(key.split(".")[0]), key.split(".")[1]
+        if value.ndim:  # the optimiser expects the layout of the weights
+            value = torch.empty_like(parameters[index]).copy_(value)
+        state.setdefault(index, {})[name] = value
     groups = optimiser.state_dict()["param_groups"]
     optimiser.load_state_dict({"state": state, "param_groups": groups})
-    return _metadata(path)["history"]
+    return checkpoint.metadata["history"]

@@ -17,7 +17,8 @@ class YNetConfig:
 
     Beyond the published network: `dropout` (a share of the fused features) and
     `clip_features` (False leaves out the ReLU after the last addition of the trunk, which
-    cuts negative, that is standardised, inputs).
+    cuts negative, that is standardised, inputs); `skips` (False leaves out the connections from
+    the encoder to the decoder).
     """
 
     in_channels: int = 25  # one per source
@@ -27,6 +28,7 @@ class YNetConfig:
     scale_factor: int = 8  # fine cells per coarse cell, along each axis
     dropout: float = 0.0
     clip_features: bool = True
+    skips: bool = True
 
 
 def _convolution(channels_in, channels_out):
@@ -39,7 +41,7 @@ class _Extractor(nn.Module):
     def __init__(self, config):
         super().__init__()
         c, f = config.in_channels, config.features
-        self.clip = config.clip_features
+        self.clip, self.skips = config.clip_features, config.skips
         self.encoder = nn.ModuleList(
             _convolution(c if layer == 0 else f, f) for layer in range(config.depth)
         )
@@ -55,7 +57,7 @@ class _Extractor(nn.Module):
         x, skips = predictors, []
         for number, convolution in enumerate(self.encoder, 1):
             x = F.relu(convolution(x))  # (batch, feature, lat, lon)
-            if number % 2 == 0 and number < len(self.encoder):
+            if self.skips and number % 2 == 0 and number < len(self.encoder):
                 skips.append(x)
         layers = zip(self.deconvolutions, self.decoder, strict=True)
         for number, (deconvolution, convolution) in enumerate(layers, 1):

@@ -354,7 +354,7 @@ def overfit(predictors, reference, static, *, steps=STEPS, seed=0):
     statistics = Statistics.fit(
         predictors,
         reference,
-        static,
+        static[["elevation", "land_fraction"]],
         train_period=(SAMPLE, SAMPLE),
         standardisation=PRESET.standardisation,
     )
@@ -524,7 +524,7 @@ def run(folder, output):
     table = table_of(fields)
     coarse, predictors, reference, static = prepare(fields)
     trained = overfit(predictors, reference, static)
-    fused = predict(trained, predictors, static)
+    fused = predict(trained, predictors, static, land=static["land"])
     scores, mean = score(predictors, fused, reference)
     results = {
         "fields": fields,

@@ -365,3 +365,17 @@ def test_paper_fills_the_first_month_by_the_rule_that_it_names():
 def test_load_refuses_a_version_of_nothing(problems, versions):
     (line,) = problems(versions=versions)
     assert "versions.Alder" in line
+
+
+def test_an_ensemble_has_a_study_for_each_seed():
+    study = Study.load("tiny", seeds=[3, 5])
+    assert study.network.seed == 3
+    assert [member.network.seed for member in study.members] == [3, 5]
+    assert study.members[0].model == study.model != study.members[1].model
+    single = Study.load("tiny")
+    assert single.members == (single,)
+
+
+def test_load_refuses_the_same_seed_twice(problems):
+    (line,) = problems(seeds=[1, 1])
+    assert "seeds" in line and "only once" in line

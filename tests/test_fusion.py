@@ -11,9 +11,10 @@ import pytest
 import torch
 import xarray as xr
 
-from smcore import fusion
+from smcore import fusion, training
+from smcore.baselines import delta_change
 from smcore.fusion import fuse, predict
-from smcore.prepare import open_predictors, open_static
+from smcore.prepare import open_predictors, open_reference, open_static
 from smcore.product import open_product
 from smcore.tensors import Statistics
 from smcore.training import Trained, fit, load
@@ -40,8 +41,8 @@ def trained():
     statistics = Statistics(
         predictor_mean=[0.2, 0.3],
         predictor_std=[0.1, 0.05],
-        auxiliary_mean=[1000.0, 0.5],
-        auxiliary_std=[500.0, 0.25],
+        auxiliary_mean={"elevation": 1000.0, "land_fraction": 0.5},
+        auxiliary_std={"elevation": 500.0, "land_fraction": 0.25},
         reference_mean=0.25,
         reference_std=0.04,
     )
@@ -71,7 +72,7 @@ def static():
 
 
 def test_predict_is_the_network_between_two_scalings(trained, predictors, static):
-    theta = predict(trained, predictors, static)
+    theta = predict(trained, predictors, static, land=static.land)
 
     # The fourth month, step by step.
     month = predictors.isel(time=3).values
@@ -86,7 +87,7 @@ def test_predict_is_the_network_between_two_scalings(trained, predictors, static
 
 
 def test_predict_gives_a_labelled_field_on_land(trained, predictors, static):
-    theta = predict(trained, predictors, static)
+    theta = predict(trained, predictors, static, land=static.land)
     assert theta.dims == ("time", "lat", "lon")
     assert theta.shape == (5, 6, 8)
     assert theta.attrs == {"units": "m3 m-3", "best_epoch": 7}
@@ -96,20 +97,22 @@ def test_predict_gives_a_labelled_field_on_land(trained, predictors, static):
 
 
 def test_predict_reads_static_fields_of_any_order(trained, predictors, static):
-    theta = predict(trained, predictors, static)
-    xr.testing.assert_equal(predict(trained, predictors, static.transpose("lon", "lat")), theta)
+    theta = predict(trained, predictors, static, land=static.land)
+    xr.testing.assert_equal(
+        predict(trained, predictors, static.transpose("lon", "lat"), land=static.land), theta
+    )
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3])
 def test_predict_does_not_depend_on_the_batch_size(trained, predictors, static, batch_size):
-    whole = predict(trained, predictors, static, batch_size=5)
-    parts = predict(trained, predictors, static, batch_size=batch_size)
+    whole = predict(trained, predictors, static, land=static.land, batch_size=5)
+    parts = predict(trained, predictors, static, land=static.land, batch_size=batch_size)
     np.testing.assert_allclose(parts, whole, atol=1e-6)
 
 
 def test_predict_drops_nothing_even_after_training(trained, predictors, static):
     trained.network.train()
-    one, other = (predict(trained, predictors, static) for _ in range(2))
+    one, other = (predict(trained, predictors, static, land=static.land) for _ in range(2))
     xr.testing.assert_equal(one, other)
 
 
@@ -128,9 +131,9 @@ def predictions(monkeypatch):
     """The calls of `predict` that `fuse` makes."""
     calls = []
 
-    def noted(*args):
+    def noted(*args, **options):
         calls.append(args)
-        return predict(*args)
+        return predict(*args, **options)
 
     monkeypatch.setattr(fusion, "predict", noted)
     return calls
@@ -141,8 +144,8 @@ def test_fuse_writes_the_prediction_of_every_month(study):
         path = fuse(study, experiment_id)
         assert path == study.product(experiment_id)
         theta = open_product(path)
-        predictors = open_predictors(study, experiment_id)
-        expected = predict(load(study), predictors, open_static(study))
+        predictors, static = open_predictors(study, experiment_id), open_static(study)
+        expected = predict(load(study), predictors, static, land=static.land)
         assert theta.sizes["time"] == months
         np.testing.assert_allclose(theta, expected, atol=1e-6)
 
@@ -152,7 +155,7 @@ def test_fuse_says_what_the_product_is_made_from(study):
         attrs = product.attrs
     assert attrs["experiment_id"] == "ssp126"
     assert attrs["model"] == study.model.name
-    assert attrs["best_epoch"] == 1
+    assert attrs["best_epoch"] == "1"
     inputs = json.loads(attrs["inputs"])
     assert list(inputs) == list(study.sources)
     manifest = json.loads((study.prepared / "manifest.json").read_text())
@@ -185,9 +188,10 @@ def test_fuse_replaces_the_product_of_another_model(study, predictions):
 def test_fuse_replaces_the_product_of_other_weights(study, predictions):
     # The same configuration, trained again on data that have changed since.
     fuse(study, "historical")
-    with (study.model / "model.safetensors").open("r+b") as file:
-        file.seek(-4, 2)
-        file.write(np.float32(0.5).tobytes())
+    trained = load(study)
+    torch.nn.init.constant_(trained.network.output.bias, 0.5)
+    path = study.model / "model.safetensors"
+    training._save(path, study, trained.network, trained.statistics, "other data", [], "float32")
     fuse(study, "historical")
     assert len(predictions) == 2
 
@@ -229,3 +233,54 @@ def test_fuse_names_the_chapter_that_trains(study):
     (study.model / "model.json").unlink()
     with pytest.raises(FileNotFoundError, match="02_ynet_training"):
         fuse(study, "historical")
+
+
+def test_fuse_adds_the_anchor_to_what_an_anchored_network_gives(study):
+    changes = {"anchored": True, "smoothing": 5, "initialisation": "he"}
+    network = study.network.model_copy(update=changes)
+    study = study.model_copy(update={"network": network})
+    trained = fit(study)
+    torch.nn.init.zeros_(trained.network.output.weight)
+    torch.nn.init.constant_(trained.network.output.bias, 1.0)
+    path = study.model / "model.safetensors"
+    training._save(path, study, trained.network, trained.statistics, "other data", [], "float32")
+    theta = open_product(fuse(study, "ssp585"))
+    predictors = [open_predictors(study, name) for name in ("historical", "ssp585")]
+    baseline = delta_change(
+        xr.concat(predictors, "time"),
+        open_reference(study),
+        train_period=study.periods.train,
+        years=5,
+    )
+    expected = baseline.sel(time=theta.time) + trained.statistics.reference_std
+    np.testing.assert_allclose(theta, expected.where(open_static(study)["land"]), atol=1e-6)
+
+
+def test_fuse_gives_mean_and_standard_deviation_of_an_ensemble(study, tmp_path):
+    ensemble = study.model_copy(update={"seeds": (0, 1, 2)})
+    fit(ensemble)
+    predictors, static = open_predictors(study, "ssp126"), open_static(study)
+    fields = [
+        predict(load(member), predictors, static, land=static.land).values
+        for member in ensemble.members
+    ]
+    assert ensemble.members[0].model == study.model  # which is not trained again
+    with xr.open_dataset(fuse(ensemble, "ssp126")) as product:
+        assert product.attrs["seed"] == "0 1 2"
+        assert len(set(product.attrs["weights"].split())) == 3
+        assert product["theta"].attrs["ancillary_variables"] == "theta_std"
+        np.testing.assert_allclose(product["theta"], np.mean(fields, axis=0), atol=1e-6)
+        expected = np.std(fields, axis=0, ddof=1)
+        np.testing.assert_allclose(product["theta_std"], expected, atol=1e-6)
+
+
+def test_a_member_of_an_ensemble_that_was_lost_is_trained_alone(study, monkeypatch):
+    ensemble = study.model_copy(update={"seeds": (0, 1)})
+    fit(ensemble)
+    kept = (ensemble.members[0].model / "model.safetensors").stat().st_mtime_ns
+    shutil.rmtree(ensemble.members[1].model)
+    with pytest.raises(FileNotFoundError, match="02_ynet_training"):
+        fuse(ensemble, "ssp126")
+    fit(ensemble)
+    assert (ensemble.members[0].model / "model.safetensors").stat().st_mtime_ns == kept
+    fuse(ensemble, "ssp126")

@@ -47,7 +47,11 @@ def check_cf(path, *options):
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_write_satisfies_the_cf_checker(path):
+@pytest.mark.parametrize("ensemble", [False, True])
+def test_write_satisfies_the_cf_checker(theta, study, path, ensemble):
+    if ensemble:
+        study = study.model_copy(update={"seeds": (0, 1)})
+        write(theta, path, study=study, std=0.1 * theta)
     result = check_cf(path)
     assert "Errors" not in result.stdout, result.stdout
     # The only doubt left is the checker's own: CF-1.8, 7.1, gives a scalar coordinate bounds
@@ -159,7 +163,7 @@ def test_write_keeps_the_provenance(theta, study, path):
     assert attrs["smcore_version"] == smcore.__version__
     assert json.loads(attrs["sources"]) == ["Alder", "Birch", "Cedar", "Hazel"]
     assert attrs["train_period"] == "1990 1999"
-    assert attrs["seed"] == 0
+    assert attrs["seed"] == "0"
     assert attrs["experiment_id"] == "ssp585"
     assert attrs["best_epoch"] == 3
 

@@ -18,10 +18,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from smcore import training
+from smcore.baselines import delta_change
 from smcore.config import NETWORKS
 from smcore.prepare import open_predictors, open_reference, open_static
-from smcore.tensors import Statistics
-from smcore.training import build, fit, learning_rate, load, masked_mse
+from smcore.tensors import Statistics, month_index
+from smcore.training import build, fit, learning_rate, load, masked_mse, open_inputs
 from smcore.ynet import YNet, YNetConfig
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -202,7 +203,8 @@ def test_fit_lets_the_validation_years_choose_the_epoch_and_nothing_else(make_st
     networks = [build(study), build(changed)]
     for variant, network in zip((study, changed), networks, strict=True):
         optimiser = torch.optim.AdamW(network.parameters())
-        training._restore(variant.model / "last.safetensors", network, optimiser)
+        checkpoint = training._read(variant, variant.model / "last.safetensors")
+        training._restore(checkpoint, network, optimiser)
     for a, b in zip(*(network.parameters() for network in networks), strict=True):
         assert torch.equal(a, b)
 
@@ -246,7 +248,7 @@ def test_fit_goes_on_exactly_after_a_stop_between_the_two_checkpoints(make_study
     save = training._save
 
     def stop(path, *args, **kwargs):
-        if path.name == "last.safetensors" and args[-2][-1]["epoch"] == 2:
+        if path.name == "last.safetensors" and args[-3][-1]["epoch"] == 2:
             raise Stop
         save(path, *args, **kwargs)
 
@@ -260,7 +262,7 @@ def test_fit_goes_on_exactly_after_a_stop_between_the_two_checkpoints(make_study
 
 def test_fit_remembers_the_best_epoch_over_a_stop(make_study, monkeypatch):
     losses = iter([5.0, 3.0, 4.0, 4.5])
-    monkeypatch.setattr(training, "_validation_loss", lambda *args: next(losses))
+    monkeypatch.setattr(training, "_loss", lambda *args: next(losses))
 
     def stop(text):
         if text.startswith("epoch 2/"):
@@ -335,7 +337,7 @@ def test_load_refuses_a_training_that_was_started_anew_and_stopped(make_study, m
 
 def test_fit_returns_the_weights_of_the_best_epoch(make_study, monkeypatch):
     losses = iter([5.0, 3.0, 4.0, 4.0])
-    monkeypatch.setattr(training, "_validation_loss", lambda *args: next(losses))
+    monkeypatch.setattr(training, "_loss", lambda *args: next(losses))
     trained = fit(make_study("four", schedule="constant"))
     assert trained.best_epoch == 2
     losses = iter([5.0, 3.0])
@@ -344,7 +346,7 @@ def test_fit_returns_the_weights_of_the_best_epoch(make_study, monkeypatch):
 
 def test_fit_stops_when_patience_is_over(make_study, monkeypatch):
     losses = iter([5.0, 3.0, 4.0, 3.0, 3.5, 1.0])
-    monkeypatch.setattr(training, "_validation_loss", lambda *args: next(losses))
+    monkeypatch.setattr(training, "_loss", lambda *args: next(losses))
     study = make_study(epochs=6, patience=3)
     trained = fit(study)
     # Epoch 2 is the best; 3, 4 and 5 are not better, an equal loss included.
@@ -355,7 +357,7 @@ def test_fit_stops_when_patience_is_over(make_study, monkeypatch):
 
 def test_fit_without_patience_runs_to_the_end(make_study, monkeypatch):
     losses = iter([1.0, 2.0, 3.0, 4.0])
-    monkeypatch.setattr(training, "_validation_loss", lambda *args: next(losses))
+    monkeypatch.setattr(training, "_loss", lambda *args: next(losses))
     assert len(fit(make_study(patience=None)).history) == 4
 
 
@@ -377,7 +379,7 @@ def test_fit_keeps_the_last_good_checkpoint_when_it_diverges(make_study, monkeyp
         with pytest.raises(FloatingPointError, match=r"epoch 3, batch \d.* 1e\+30"):
             fit(study)
     last = study.model / "last.safetensors"
-    assert len(training._metadata(last)["history"]) == 2
+    assert len(training._read(study, last).metadata["history"]) == 2
     assert all(torch.isfinite(value).all() for value in load_file(last).values())
     assert_same_run(fit(study), whole)
 
@@ -402,15 +404,18 @@ def test_fit_leaves_safetensors_and_json_only(make_study):
     json.loads((study.model / "model.json").read_text(), parse_constant=refuse)
     for name in ("last.safetensors", "model.safetensors"):
         with safe_open(study.model / name, "np") as file:  # reads no pickle
-            for value in file.metadata().values():
-                json.loads(value, parse_constant=refuse)
+            for key, value in file.metadata().items():
+                if key != "checksum":
+                    json.loads(value, parse_constant=refuse)
 
 
 def test_checkpoint_stands_alone(make_study):
     study = make_study()
     trained = fit(study)
     with safe_open(study.model / "model.safetensors", "pt") as file:
-        metadata = {key: json.loads(value) for key, value in file.metadata().items()}
+        metadata = dict(file.metadata())
+    metadata.pop("checksum")
+    metadata = {key: json.loads(value) for key, value in metadata.items()}
     weights = load_file(study.model / "model.safetensors")
     weights = {key.removeprefix("network."): value for key, value in weights.items()}
     network = YNet(YNetConfig(**metadata["network_config"])).eval()
@@ -420,9 +425,9 @@ def test_checkpoint_stands_alone(make_study):
     auxiliary = statistics.auxiliary(open_static(study)).expand(2, -1, -1, -1)
     with torch.no_grad():
         torch.testing.assert_close(network(x, auxiliary), trained.network(x, auxiliary))
-    assert metadata["sources"] == list(study.sources)
-    assert metadata["preset"]["seed"] == study.network.seed
-    assert metadata["periods"]["train"] == list(study.periods.train)
+    assert metadata["study"]["sources"] == list(study.sources)
+    assert metadata["study"]["seed"] == study.network.seed
+    assert metadata["study"]["train"] == list(study.periods.train)
 
 
 def test_load_gives_what_fit_returned(make_study):
@@ -456,3 +461,199 @@ def test_build_takes_its_sizes_from_the_study(make_study):
         clip_features=False,
     )
     assert config == expected
+
+
+# Damage, other configurations
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "history", "empty"])
+def test_fit_goes_on_from_the_checkpoint_before_a_damaged_one(make_study, monkeypatch, damage):
+    whole = fit(make_study("whole"))
+
+    def stop(text):
+        if text.startswith("epoch 3/"):
+            raise Stop
+
+    study = make_study("stopped")
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "report", stop)
+        with pytest.raises(Stop):
+            fit(study)
+    last = study.model / "last.safetensors"
+    content = bytearray(last.read_bytes())
+    if damage == "flipped":
+        content[-100] ^= 1
+    elif damage == "history":
+        assert content.count(b'\\"epoch\\": 3') == 1
+        content = content.replace(b'\\"epoch\\": 3', b'\\"epoch\\": 4')
+    last.write_bytes(content[: {"truncated": 1000, "empty": 0}.get(damage)])
+    said = []
+    monkeypatch.setattr(training, "report", said.append)
+    assert_same_run(fit(study), whole)
+    assert said[0] == f"{last} is damaged and not used"
+    assert said[1] == "training in float32"
+    assert said[2].startswith("epoch 3/")
+
+
+def test_fit_refuses_a_checkpoint_of_another_configuration(make_study):
+    study, other = make_study("one", epochs=1), make_study("two", epochs=1, dropout=0.4)
+    fit(study)
+    other.model.mkdir(parents=True)
+    shutil.copy(study.model / "last.safetensors", other.model)
+    with pytest.raises(ValueError, match=r"another configuration: dropout 0\.1 instead of 0\.4"):
+        fit(other)
+
+
+def test_load_names_a_damaged_network(make_study):
+    study = make_study(epochs=1)
+    fit(study)
+    path = study.model / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(ValueError, match=f"{path} is damaged.*run chapter 02_ynet_training"):
+        load(study)
+
+
+# Ablations
+
+
+@pytest.mark.parametrize(
+    ("auxiliary", "names"),
+    [
+        ("static", ["elevation", "land_fraction"]),
+        ("climatology", ["climatology"]),
+        ("none", []),
+    ],
+)
+def test_open_inputs_gives_the_fields_that_the_preset_names(make_study, auxiliary, names):
+    study = make_study(auxiliary=auxiliary, epochs=1)
+    _, fields, anchor = open_inputs(study, "ssp126")
+    assert list(fields) == names and anchor is None
+    assert build(study).config.auxiliary_channels == len(names)
+    assert fit(study).best_epoch == 1
+
+
+def test_the_climatology_as_auxiliary_field_is_that_of_the_training_period(make_study):
+    study = make_study(auxiliary="climatology", epochs=1)
+    fields = open_inputs(study, "historical")[1]
+    reference = open_reference(study).sel(time=slice(*study.periods.train))
+    july = reference.values[6::12].mean(axis=0)
+    np.testing.assert_allclose(fields["climatology"].sel(month=7), july, atol=1e-6)
+    statistics = fit(study).statistics
+    tensor = statistics.auxiliary(fields)
+    assert tensor.shape[0] == 12
+    time = xr.DataArray(pd.date_range("2001-06-01", periods=3, freq="MS"), dims="time")
+    assert month_index(time, tensor).tolist() == [5, 6, 7]
+
+
+# The anchored network
+
+
+@pytest.fixture
+def anchored(make_study):
+    return make_study("anchored", anchored=True, smoothing=5, batch_size=8, learning_rate=3e-3)
+
+
+def test_an_untrained_anchored_network_is_the_delta_change(anchored):
+    trained = fit(anchored)
+    reference = open_reference(anchored)
+    predictors = open_predictors(anchored, "historical")
+    baseline = delta_change(predictors, reference, train_period=anchored.periods.train, years=5)
+    held_out = slice(*anchored.periods.validation)
+    expected = float(((baseline - reference).sel(time=held_out) ** 2).mean())
+    assert trained.history.loc[0, "validation"] == pytest.approx(expected, rel=1e-4)
+    assert list(trained.history.index) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("initialisation", ["default", "he"])
+def test_an_anchored_network_starts_as_its_anchor(make_study, initialisation):
+    network = build(make_study(anchored=True, initialisation=initialisation)).eval()
+    with torch.no_grad():
+        output = network(torch.randn(2, 4, 6, 11), torch.randn(2, 2, 24, 44))
+    assert (output == 0).all()
+
+
+def test_an_anchored_network_is_never_worse_than_its_anchor_on_validation(anchored):
+    trained = fit(anchored)
+    best = trained.history.loc[trained.best_epoch, "validation"]
+    assert best == trained.history["validation"].min() <= trained.history.loc[0, "validation"]
+
+
+def test_an_anchored_network_goes_on_exactly_after_a_stop(anchored, make_study, monkeypatch):
+    whole = fit(anchored)
+
+    def stop(text):
+        if text.startswith("epoch 2/"):
+            raise Stop
+
+    (anchored.directory / "again").mkdir()
+    study = anchored.model_copy(update={"directory": anchored.directory / "again"})
+    (study.directory / "prepared").symlink_to((anchored.directory / "prepared").resolve())
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "report", stop)
+        with pytest.raises(Stop):
+            fit(study)
+    assert_same_run(fit(study), whole)
+
+
+def test_a_scenario_continues_the_smoothed_anomalies_of_its_source(anchored):
+    predictors, _, anchor = open_inputs(anchored, "ssp126")
+    past, future = (open_predictors(anchored, name) for name in ("historical", "ssp126"))
+    train = past.sel(time=slice(*anchored.periods.train)).values[1, 3::12].mean(axis=0)
+    # April 2016 of the second source: the Aprils of 2014 to 2018, of two runs
+    aprils = [past.sel(time="2014-04")[1, 0].values]
+    aprils += [future.sel(time=f"{year}-04")[1, 0].values for year in range(2015, 2019)]
+    expected = np.mean(aprils, axis=0) - train
+    found = predictors.isel(source_id=1).sel(time="2016-04")[0]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert anchor.sizes["time"] == predictors.sizes["time"] == 86 * 12
+    # Both ends of the record take what is there: 2098 to 2100 for the last year.
+    lasts = [future.sel(time=f"{year}-04")[1, 0].values for year in (2098, 2099, 2100)]
+    found = predictors.isel(source_id=1).sel(time="2100-04")[0]
+    np.testing.assert_allclose(found, np.mean(lasts, axis=0) - train, atol=1e-6)
+
+
+def test_open_inputs_takes_nothing_of_the_reference_after_training(anchored):
+    before = open_inputs(anchored, "ssp126")[2].load()
+    copy_prepared(anchored)
+    change_reference(anchored, ("2000", "2014"))
+    xr.testing.assert_identical(open_inputs(anchored, "ssp126")[2].load(), before)
+
+
+# Precision
+
+
+@pytest.mark.parametrize(
+    ("setting", "flags", "expected"),
+    [
+        ("auto", "fpu avx2 avx512_bf16", "bfloat16"),
+        ("auto", "fpu avx512f amx_bf16 amx_tile", "bfloat16"),
+        ("auto", "fpu avx2 avx512f", "float32"),
+        ("float32", "fpu avx512_bf16", "float32"),
+    ],
+)
+def test_precision_is_chosen_by_the_flags_of_the_processor(monkeypatch, setting, flags, expected):
+    monkeypatch.setattr(Path, "read_text", lambda path: f"flags : {flags}")
+    monkeypatch.setattr(Path, "exists", lambda path: True)
+    assert training.precision(setting) == expected
+
+
+def test_fit_in_bfloat16_says_so_and_keeps_it_on_resuming(make_study, monkeypatch):
+    study, said = make_study("bfloat16", precision="auto"), []
+
+    def stop(text):
+        said.append(text)
+        if text.startswith("epoch 2/"):
+            raise Stop
+
+    monkeypatch.setattr(training, "precision", lambda setting: "bfloat16")
+    whole = fit(make_study("whole", precision="auto"))
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "report", stop)
+        with pytest.raises(Stop):
+            fit(study)
+    assert said[0] == "training in bfloat16"
+    monkeypatch.setattr(training, "precision", lambda setting: "float32")  # on another machine
+    assert_same_run(fit(study), whole)
+    plain = fit(make_study("float32")).history["train"]
+    np.testing.assert_allclose(whole.history["train"], plain, rtol=0.05)
+    assert not np.allclose(whole.history["train"], plain, rtol=1e-6)
