@@ -409,3 +409,15 @@ def test_prepare_refuses_a_reference_that_does_not_cover_the_domain(copy):
         prepare(copy)
     assert "reference, swvl: lat 25 to 54 does not cover the domain, 18 to 54" in str(error.value)
     assert "reference, lsm and z: lat 25 to 54" in str(error.value)
+
+
+def test_prepare_names_a_series_with_values_only_outside_the_domain(copy):
+    def empty_inside(dataset):
+        inside = (dataset.lat >= 10) & (dataset.lat <= 56)
+        dataset["mrsos"][3] = dataset["mrsos"][3].where(~inside)
+
+    change(native(copy, "Birch", "ssp585"), empty_inside)
+    accepting = copy.model_copy(update={"accepted": {"Birch": ("partial_months",)}})
+    with pytest.raises(ValueError, match="Birch ssp585: on the coarse grid.*2015-04"):
+        prepare(accepting)
+    assert list(pd.read_csv(copy.prepared / "quality.csv")["verdict"])[3] == "error"
