@@ -73,9 +73,28 @@ def delta_change(predictors, reference, *, train_period, years=1):
     Research, Cambridge University Press, doi:10.1017/9781107588783
     """
     _check(predictors, reference)
-    cycle = climatology(predictors, reference, train_period=train_period)
-    anomaly = anomalies(predictors.mean("source_id"), train_period=train_period, years=years)
-    estimate = _upsampled(anomaly, reference) + cycle
+    _in_train_period(reference, train_period, "reference")
+    anomaly = anomalies(predictors, train_period=train_period, years=years)
+    return with_climatology(anomaly, reference, train_period=train_period)
+
+
+def with_climatology(anomaly, reference, *, train_period):
+    """The reference's climatology plus the mean of the sources' anomalies, interpolated.
+
+    Parameters
+    ----------
+    anomaly : xr.DataArray
+        From :func:`anomalies`, dimensions source_id, time, lat, lon (coarse grid).
+    reference, train_period
+        As in :func:`ensemble_mean`.
+
+    Returns
+    -------
+    xr.DataArray
+        Estimate for every month of `anomaly`.
+    """
+    cycle = climatology(anomaly, reference, train_period=train_period)
+    estimate = _upsampled(anomaly.mean("source_id"), reference) + cycle
     return _finished(estimate, reference, "delta change")
 
 
@@ -97,7 +116,14 @@ def anomalies(predictors, *, train_period, years=1):
     -------
     xr.DataArray
         As `predictors`.
+
+    Raises
+    ------
+    ValueError
+        If `years` is even, or `predictors` lacks a calendar month in `train_period`.
     """
+    if years % 2 == 0:
+        raise ValueError(f"`years` must be odd, so that the mean has a middle year, got {years}")
     past = monthly_climatology(_in_train_period(predictors, train_period, "predictors"))
     month = predictors["time"].dt.month
     anomaly = (predictors - past.sel(month=month)).drop_vars("month")

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from smcore.config import ACCEPTABLE
 from smcore.grids import uncovered
 from smcore.regrid import is_rectilinear
 from smcore.soil import volumetric_water_content
@@ -68,6 +69,11 @@ class QualityReport:
     problems: list = field(default_factory=list)  # pairs of kind and text
 
     def add(self, kind, text):
+        if kind in ACCEPTABLE:
+            text += (
+                f"; or accept {kind} for {self.source_id} in the profile: what then counts is "
+                f"{ACCEPTABLE[kind]}"
+            )
         self.problems.append([kind, text])
 
     @property
@@ -197,7 +203,7 @@ def select_files(
     version = version or versions[-1]
     if version not in versions:
         raise FileNotFoundError(f"{series}: no version {version}; there are {versions}")
-    return here[here["version"] == version].sort_values(["first", "path"])
+    return here[here["version"] == version]
 
 
 def open_mrsos(directory, source_id, experiment_id, *, variant_label=None, period=None, **options):
@@ -432,7 +438,7 @@ def _check_name(row, dataset, months, report):
         report.add(
             "file_name",
             f"{row.path}: the name disagrees with what the file holds, months {held}: fetch it "
-            f"again, rename it, or accept file_name for {report.source_id} in the profile",
+            "again or rename it",
         )
 
 
@@ -552,8 +558,7 @@ def _join(parts, report):
         if differ.size:
             report.add(
                 "conflicting_months",
-                f"{files}: disagree on {_shown(differ)}: keep the right one in the archive, or "
-                f"accept conflicting_months for {report.source_id} in the profile",
+                f"{files}: disagree on {_shown(differ)}: keep the right one in the archive",
             )
         else:
             report.add("repeated_months", f"{files}: {_shown(months[again])} repeated, and equal")
@@ -670,8 +675,7 @@ def _check_values(theta, report):
         report.add(
             "partial_months",
             f"{series}: only {fewest} of {most} cells have values in some months "
-            f"({_shown(partial)}): fetch the files again, or accept partial_months for "
-            f"{report.source_id} in the profile",
+            f"({_shown(partial)}): fetch the files again",
         )
     elif fewest < most:
         report.add(
@@ -684,6 +688,6 @@ def _check_values(theta, report):
             "magnitude",
             f"{series}: {report.minimum:.3g} to {report.maximum:.3g} m3 m-3, mean "
             f"{float(survey['mean']):.3g}: are the units those of the attributes? Fetch the files "
-            f"again, or accept magnitude for {report.source_id} in the profile",
+            "again",
         )
     return water.where(land).clip(0, 1).assign_attrs(theta.attrs)

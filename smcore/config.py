@@ -73,6 +73,12 @@ def _once(values):
     return values
 
 
+def _odd(value):
+    if value % 2 == 0:
+        raise ValueError("must be odd, so that the mean has a middle year")
+    return value
+
+
 def _from_weak_to_strong(experiments):
     return tuple(sorted(_once(experiments), key=SCENARIOS.index))
 
@@ -138,7 +144,8 @@ class Network(_Strict):
     auxiliary: Literal["static", "climatology", "none"] = "static"  # fields on the fine grid
     # the network corrects the reference's climatology plus the mean anomaly of the sources
     anchored: bool = False
-    smoothing: int = Field(default=1, gt=0)  # years of the running mean of anchored inputs
+    # years of the running mean of anchored inputs
+    smoothing: Annotated[int, AfterValidator(_odd)] = Field(default=1, gt=0)
     optimiser: Literal["adam", "adamw"]
     learning_rate: float = Field(gt=0)
     schedule: Literal["constant", "cosine"]

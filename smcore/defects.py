@@ -7,7 +7,6 @@ run and then one for each scenario, and spoils some of them as its docstring tel
 import re
 
 import cftime
-import h5py
 import numpy as np
 import xarray as xr
 
@@ -285,6 +284,8 @@ def truncated(paths):
 
 def damaged_chunk(paths):
     """A disk that lost some blocks: the file opens, and a month cannot be read."""
+    import h5py  # here, because it loads a second copy of HDF5
+
     with h5py.File(paths[-1]) as file:
         chunk = file["mrsos"].id.get_chunk_info(0)
     with paths[-1].open("r+b") as file:

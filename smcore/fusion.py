@@ -83,17 +83,19 @@ def fuse(study, experiment_id):
             if all(found.attrs.get(name) == value for name, value in provenance.items()):
                 return path
     predictors, auxiliary, anchor = open_inputs(study, experiment_id)
-    land, mean, squares = open_static(study)["land"], 0.0, 0.0
-    for count, trained in enumerate(networks, 1):
-        theta = predict(trained, predictors, auxiliary, land=land)
+    land, std = open_static(study)["land"], None
+    mean = predict(networks[0], predictors, auxiliary, land=land)
+    if len(networks) > 1:
+        squares = xr.zeros_like(mean)
         # One field at a time, after Welford (1962), https://doi.org/10.2307/1266577
-        deviation = theta - mean
-        mean = mean + deviation / count
-        squares = squares + deviation * (theta - mean)
-    std = (squares / (count - 1)) ** 0.5 if count > 1 else None
+        for count, trained in enumerate(networks[1:], 2):
+            theta = predict(trained, predictors, auxiliary, land=land)
+            deviation = theta - mean
+            mean += deviation / count
+            squares += deviation * (theta - mean)
+        std = (squares / (count - 1)) ** 0.5
     if anchor is not None:
-        mean = mean + anchor
-    mean.attrs = {"units": "m3 m-3"}
+        mean += anchor
     product.write(mean, path, study=study, std=std, provenance=provenance)
     return path
 

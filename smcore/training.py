@@ -14,7 +14,7 @@ import xarray as xr
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from smcore.baselines import anomalies, delta_change, monthly_climatology
+from smcore.baselines import anomalies, monthly_climatology, with_climatology
 from smcore.prepare import open_predictors, open_reference, open_static
 from smcore.progress import duration, report
 from smcore.store import replacing, sha256, write_json
@@ -96,9 +96,9 @@ def open_inputs(study, experiment_id):
     if experiment_id != "historical":
         past = open_predictors(study, "historical")
         predictors = xr.concat([past, predictors], "time", join="exact")
-    smoothed = {"train_period": train, "years": preset.smoothing}
-    anchor = delta_change(predictors, reference, **smoothed).sel(time=time)
-    return anomalies(predictors, **smoothed).sel(time=time), auxiliary, anchor
+    anomaly = anomalies(predictors, train_period=train, years=preset.smoothing).sel(time=time)
+    anchor = with_climatology(anomaly, reference, train_period=train)
+    return anomaly, auxiliary, anchor
 
 
 def fit(study, *, resume=True):

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from smcore.baselines import climatology, delta_change, ensemble_mean
+from smcore.baselines import anomalies, climatology, delta_change, ensemble_mean
 from smcore.grids import coarse_grid, fine_grid
 
 ALL = [ensemble_mean, climatology, delta_change]
@@ -210,3 +210,22 @@ def test_the_grids_of_the_paper_hold_the_last_centre_to_the_edge():
         estimate.sel(lat=slice(18, 52)), fine.lat.sel(lat=slice(18, 52)) / 100, rtol=1e-6
     )
     np.testing.assert_allclose(estimate.sel(lat=slice(52, 54)), 0.52, rtol=1e-6)
+
+
+def test_anomalies_need_a_window_with_a_middle_year(predictors):
+    with pytest.raises(ValueError, match="`years` must be odd.*got 10"):
+        anomalies(predictors, years=10, **TRAIN)
+
+
+@pytest.mark.parametrize("years", [1, 3])
+def test_anomalies_are_a_running_mean_over_the_same_month(predictors, years):
+    """A slow loop over the years that are there."""
+    found = anomalies(predictors, years=years, **TRAIN)
+    train = predictors.sel(time=slice(*TRAIN["train_period"]))
+    for stamp in predictors["time"].values[[0, 14, 30, -1]]:
+        year, month = int(str(stamp)[:4]), int(str(stamp)[5:7])
+        same = train.sel(time=train.time.dt.month == month).mean("time")
+        reach = range(year - years // 2, year + years // 2 + 1)
+        here = (predictors.time.dt.month == month) & predictors.time.dt.year.isin(list(reach))
+        expected = predictors.sel(time=here).mean("time") - same
+        xr.testing.assert_allclose(found.sel(time=stamp, drop=True), expected, atol=1e-6)

@@ -312,7 +312,8 @@ def test_open_mrsos_refuses_files_on_different_grids(write):
 
 
 def test_open_mrsos_keeps_the_data_on_disk_until_they_are_used(write):
-    assert opened(write()).chunks is not None
+    months = opened(write("200001", 60)).chunks[0]
+    assert sum(months) == 60 and max(months) <= 24
 
 
 # --- values ------------------------------------------------------------------------------

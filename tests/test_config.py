@@ -379,3 +379,8 @@ def test_an_ensemble_has_a_study_for_each_seed():
 def test_load_refuses_the_same_seed_twice(problems):
     (line,) = problems(seeds=[1, 1])
     assert "seeds" in line and "only once" in line
+
+
+def test_load_refuses_a_smoothing_without_a_middle_year(problems):
+    (line,) = problems(network="anchored", training={"smoothing": 10})
+    assert "training.smoothing" in line and "odd" in line

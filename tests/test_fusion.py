@@ -21,7 +21,13 @@ from smcore.training import Trained, fit, load
 from smcore.ynet import YNet, YNetConfig
 
 ROOT = Path(__file__).resolve().parents[1]
-SMALL = {"features": 4, "depth": 2, "epochs": 1, "batch_size": 30}
+SMALL = {
+    "features": 4,
+    "depth": 2,
+    "epochs": 1,
+    "batch_size": 30,
+    "precision": "float32",
+}
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -26,7 +26,13 @@ from smcore.training import build, fit, learning_rate, load, masked_mse, open_in
 from smcore.ynet import YNet, YNetConfig
 
 ROOT = Path(__file__).resolve().parents[1]
-SMALL = {"features": 4, "depth": 2, "epochs": 4, "batch_size": 30}
+SMALL = {
+    "features": 4,
+    "depth": 2,
+    "epochs": 4,
+    "batch_size": 30,
+    "precision": "float32",
+}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -225,19 +231,32 @@ class Stop(BaseException):
     """Ends a training as a signal would."""
 
 
+@pytest.fixture
+def fit_until(monkeypatch):
+    """A function that trains until an epoch is done, and gives back what was reported."""
+
+    def fit_until(study, epoch, **options):
+        def stop(text):
+            said.append(text)
+            if text.startswith(f"epoch {epoch}/"):
+                raise Stop
+
+        said = []
+        with monkeypatch.context() as patch:
+            patch.setattr(training, "report", stop)
+            with pytest.raises(Stop):
+                fit(study, **options)
+        return said
+
+    return fit_until
+
+
 @pytest.mark.parametrize("epochs_done", [1, 2, 3])
-def test_fit_goes_on_exactly_after_a_stop(make_study, monkeypatch, epochs_done):
+def test_fit_goes_on_exactly_after_a_stop(make_study, fit_until, epochs_done):
     whole = fit(make_study("whole"))
 
-    def stop(text):
-        if text.startswith(f"epoch {epochs_done}/"):
-            raise Stop
-
     study = make_study("stopped")
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "report", stop)
-        with pytest.raises(Stop):
-            fit(study)
+    fit_until(study, epochs_done)
     with pytest.raises(FileNotFoundError, match="02_ynet_training"):
         load(study)  # half a training is none
     assert_same_run(fit(study), whole)
@@ -260,19 +279,12 @@ def test_fit_goes_on_exactly_after_a_stop_between_the_two_checkpoints(make_study
     assert_same_run(fit(study), whole)
 
 
-def test_fit_remembers_the_best_epoch_over_a_stop(make_study, monkeypatch):
+def test_fit_remembers_the_best_epoch_over_a_stop(make_study, fit_until, monkeypatch):
     losses = iter([5.0, 3.0, 4.0, 4.5])
     monkeypatch.setattr(training, "_loss", lambda *args: next(losses))
 
-    def stop(text):
-        if text.startswith("epoch 2/"):
-            raise Stop
-
     study = make_study("stopped", schedule="constant")
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "report", stop)
-        with pytest.raises(Stop):
-            fit(study)
+    fit_until(study, 2)
     trained = fit(study)
     assert trained.best_epoch == 2
     losses = iter([5.0, 3.0])
@@ -322,15 +334,10 @@ def test_fit_starts_anew_without_resume(make_study):
     assert first.history["seconds"].tolist() != again.history["seconds"].tolist()
 
 
-def test_load_refuses_a_training_that_was_started_anew_and_stopped(make_study, monkeypatch):
-    def stop(text):
-        raise Stop
-
+def test_load_refuses_a_training_that_was_started_anew_and_stopped(make_study, fit_until):
     study = make_study(epochs=2)
     fit(study)
-    monkeypatch.setattr(training, "report", stop)
-    with pytest.raises(Stop):
-        fit(study, resume=False)
+    fit_until(study, 1, resume=False)
     with pytest.raises(FileNotFoundError, match="02_ynet_training"):
         load(study)
 
@@ -467,18 +474,13 @@ def test_build_takes_its_sizes_from_the_study(make_study):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "history", "empty"])
-def test_fit_goes_on_from_the_checkpoint_before_a_damaged_one(make_study, monkeypatch, damage):
+def test_fit_goes_on_from_the_checkpoint_before_a_damaged_one(
+    make_study, fit_until, monkeypatch, damage
+):
     whole = fit(make_study("whole"))
 
-    def stop(text):
-        if text.startswith("epoch 3/"):
-            raise Stop
-
     study = make_study("stopped")
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "report", stop)
-        with pytest.raises(Stop):
-            fit(study)
+    fit_until(study, 3)
     last = study.model / "last.safetensors"
     content = bytearray(last.read_bytes())
     if damage == "flipped":
@@ -578,20 +580,13 @@ def test_an_anchored_network_is_never_worse_than_its_anchor_on_validation(anchor
     assert best == trained.history["validation"].min() <= trained.history.loc[0, "validation"]
 
 
-def test_an_anchored_network_goes_on_exactly_after_a_stop(anchored, make_study, monkeypatch):
+def test_an_anchored_network_goes_on_exactly_after_a_stop(anchored, make_study, fit_until):
     whole = fit(anchored)
-
-    def stop(text):
-        if text.startswith("epoch 2/"):
-            raise Stop
 
     (anchored.directory / "again").mkdir()
     study = anchored.model_copy(update={"directory": anchored.directory / "again"})
     (study.directory / "prepared").symlink_to((anchored.directory / "prepared").resolve())
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "report", stop)
-        with pytest.raises(Stop):
-            fit(study)
+    fit_until(study, 2)
     assert_same_run(fit(study), whole)
 
 
@@ -637,21 +632,11 @@ def test_precision_is_chosen_by_the_flags_of_the_processor(monkeypatch, setting,
     assert training.precision(setting) == expected
 
 
-def test_fit_in_bfloat16_says_so_and_keeps_it_on_resuming(make_study, monkeypatch):
-    study, said = make_study("bfloat16", precision="auto"), []
-
-    def stop(text):
-        said.append(text)
-        if text.startswith("epoch 2/"):
-            raise Stop
-
+def test_fit_in_bfloat16_says_so_and_keeps_it_on_resuming(make_study, fit_until, monkeypatch):
+    study = make_study("bfloat16", precision="auto")
     monkeypatch.setattr(training, "precision", lambda setting: "bfloat16")
     whole = fit(make_study("whole", precision="auto"))
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "report", stop)
-        with pytest.raises(Stop):
-            fit(study)
-    assert said[0] == "training in bfloat16"
+    assert fit_until(study, 2)[0] == "training in bfloat16"
     monkeypatch.setattr(training, "precision", lambda setting: "float32")  # on another machine
     assert_same_run(fit(study), whole)
     plain = fit(make_study("float32")).history["train"]
