@@ -236,6 +236,8 @@ class Study(_Strict):
     network: Network
     # an ensemble of networks, one for each; by default one network with the seed of the preset
     seeds: Annotated[tuple[int, ...], AfterValidator(_once)] = ()
+    # estimates with dropout from each network, for mean and standard deviation; None: without
+    dropout_samples: int | None = Field(default=None, ge=2)
     model_table: Path
     sources: Annotated[tuple[str, ...], AfterValidator(_once)] = Field(min_length=1)
     experiments: Annotated[tuple[Literal[SCENARIOS], ...], AfterValidator(_from_weak_to_strong)] = (
@@ -474,6 +476,12 @@ def _conflicts(raw):
                     f"periods.{one}, periods.{other}: {list(a)}, {list(b)}: they overlap, so the "
                     "network would be judged on months it has seen; move one of them"
                 )
+    network = raw.get("network")
+    if raw.get("dropout_samples") and isinstance(network, dict) and network.get("dropout") == 0:
+        problems.append(
+            f"dropout_samples: {raw['dropout_samples']}: the network has no dropout, so all "
+            "samples would be the same; set training.dropout above 0 or leave this key out"
+        )
     historical = years("historical")
     for key, period in [*splits, ("baseline", years("baseline"))]:
         inside = historical and period and historical[0] <= period[0] <= period[1] <= historical[1]

@@ -11,10 +11,10 @@ from smcore.prepare import open_static
 from smcore.progress import track
 from smcore.store import sha256
 from smcore.tensors import month_index
-from smcore.training import load, open_inputs
+from smcore.training import autocast_to, layout_of, load, open_inputs, precision
 
 
-def predict(trained, predictors, auxiliary, *, land, batch_size=12):
+def predict(trained, predictors, auxiliary, *, land, batch_size=12, dropout_seed=None):
     """Fused and downscaled theta for every month of the predictors.
 
     Parameters
@@ -27,6 +27,9 @@ def predict(trained, predictors, auxiliary, *, land, batch_size=12):
         Boolean, (lat, lon) on the fine grid.
     batch_size : int, default: 12
         Months at a time.
+    dropout_seed : int, optional
+        Keep the dropout of the training, drawn with this seed: one sample of Monte-Carlo dropout
+        (Gal and Ghahramani 2016, https://doi.org/10.48550/arXiv.1506.02142).
 
     Returns
     -------
@@ -38,12 +41,18 @@ def predict(trained, predictors, auxiliary, *, land, batch_size=12):
     fields = trained.statistics.auxiliary(auxiliary)
     month = month_index(predictors["time"], fields)
     theta = np.empty((len(x), land.sizes["lat"], land.sizes["lon"]), "float32")
-    trained.network.eval()
+    chosen = _precision(trained)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network = trained.network.to(device, memory_format=layout_of(chosen)).eval()
+    fields = fields.to(device, memory_format=layout_of(chosen))
+    if dropout_seed is not None:
+        torch.manual_seed(dropout_seed)
+        network.dropout.train()
     batches = torch.arange(len(x)).split(batch_size)
-    with torch.inference_mode():
+    with torch.inference_mode(), autocast_to(chosen):
         for batch in track(batches, "months"):
-            output = trained.network(x[batch], fields[month[batch]])
-            theta[batch] = trained.statistics.theta(output[:, 0])
+            output = network(x[batch].to(device), fields[month[batch]])
+            theta[batch] = trained.statistics.theta(output[:, 0].cpu())
     return xr.DataArray(
         theta,
         dims=("time", "lat", "lon"),
@@ -66,8 +75,8 @@ def fuse(study, experiment_id):
     Returns
     -------
     Path
-        Name of the product, as `study.product` says: of an ensemble the mean of its networks,
-        and their standard deviation.
+        Name of the product, as `study.product` says: of an ensemble or of samples of dropout
+        their mean and standard deviation.
     """
     path, networks = study.product(experiment_id), [load(member) for member in study.members]
     models = [member.model for member in study.members]
@@ -76,6 +85,8 @@ def fuse(study, experiment_id):
         "best_epoch": " ".join(str(trained.best_epoch) for trained in networks),
         "model": " ".join(model.name for model in models),
         "weights": " ".join(sha256(model / "model.safetensors") for model in models),
+        "precision": " ".join(_precision(trained) for trained in networks),
+        "dropout_samples": study.dropout_samples or 0,
         "inputs": json.dumps(_inputs(study, experiment_id)),
     }
     if path.exists():
@@ -84,12 +95,14 @@ def fuse(study, experiment_id):
                 return path
     predictors, auxiliary, anchor = open_inputs(study, experiment_id)
     land, std = open_static(study)["land"], None
-    mean = predict(networks[0], predictors, auxiliary, land=land)
-    if len(networks) > 1:
+    seeds = range(study.dropout_samples) if study.dropout_samples else [None]
+    (network, seed), *others = [(network, seed) for network in networks for seed in seeds]
+    mean = predict(network, predictors, auxiliary, land=land, dropout_seed=seed)
+    if others:
         squares = xr.zeros_like(mean)
         # One field at a time, after Welford (1962), https://doi.org/10.2307/1266577
-        for count, trained in enumerate(networks[1:], 2):
-            theta = predict(trained, predictors, auxiliary, land=land)
+        for count, (network, seed) in enumerate(others, 2):
+            theta = predict(network, predictors, auxiliary, land=land, dropout_seed=seed)
             deviation = theta - mean
             mean += deviation / count
             squares += deviation * (theta - mean)
@@ -98,6 +111,11 @@ def fuse(study, experiment_id):
         mean += anchor
     product.write(mean, path, study=study, std=std, provenance=provenance)
     return path
+
+
+def _precision(trained):
+    """That of the training, if this machine has units for it, else float32."""
+    return precision("auto" if trained.precision == "bfloat16" else "float32")
 
 
 def _inputs(study, experiment_id):

@@ -26,7 +26,7 @@ def write(theta, path, *, study, std=None, provenance=None):
     study : Study
         Says domain, depth, sources, periods and network.
     std : xr.DataArray, optional
-        Standard deviation between the networks of an ensemble, as `theta`.
+        Standard deviation between the networks of an ensemble, or samples of dropout, as `theta`.
     provenance : dict, optional
         Further global attributes.
 
@@ -64,7 +64,7 @@ def write(theta, path, *, study, std=None, provenance=None):
     if std is not None:
         dataset["theta_std"] = std.transpose("time", "lat", "lon").astype("float32")
         dataset["theta_std"].attrs = {
-            "long_name": f"standard deviation between {len(study.members)} networks",
+            "long_name": f"standard deviation of theta {_estimates(study)}",
             "units": "m3 m-3",
             "grid_mapping": "crs",
         }
@@ -143,6 +143,14 @@ def write(theta, path, *, study, std=None, provenance=None):
         time_bnds={"units": "days since 1850-01-01", "dtype": "float64"},
     )
     return outside
+
+
+def _estimates(study):
+    networks = f"{len(study.members)} networks"
+    if not study.dropout_samples:
+        return f"between {networks}"
+    samples = f"between {study.dropout_samples} samples of dropout"
+    return f"{samples} from each of {networks}" if len(study.members) > 1 else samples
 
 
 def open_product(path):

@@ -1,5 +1,13 @@
-"""One training loop, and checkpoints from which it goes on exactly."""
+"""One training loop, and checkpoints from which it goes on exactly.
 
+    python -m smcore.training --profile demo
+    torchrun --nproc-per-node 2 -m smcore.training --profile demo
+
+The second shares each batch among processes, on processor cores (gloo) or graphics cards (nccl).
+"""
+
+import argparse
+import contextlib
 import hashlib
 import json
 import math
@@ -13,8 +21,11 @@ import torch
 import xarray as xr
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
 
 from smcore.baselines import anomalies, monthly_climatology, with_climatology
+from smcore.config import Study
 from smcore.prepare import open_predictors, open_reference, open_static
 from smcore.progress import duration, report
 from smcore.store import replacing, sha256, write_json
@@ -27,6 +38,8 @@ AUXILIARY = {
     "none": (),
 }
 WARM_UP = 0.05  # share of the steps over which the learning rate rises
+DIVERGED = 100  # times the loss of an output of zero
+SHOWN = (1, 5)  # epochs whose weights are kept beside the best, to show how the network learns
 
 
 @dataclass(frozen=True)
@@ -37,19 +50,94 @@ class Trained:
     statistics: Statistics
     history: pd.DataFrame  # index epoch: train, validation in (m3 m-3)2, learning_rate, seconds
     best_epoch: int
-    precision: str = "float32"  # of the training
-    cores: int = 1  # threads that the training used
+    precision: str  # of the training
+    machine: str  # what it ran on
 
 
 def precision(setting):
-    """``bfloat16`` where it is to be chosen and the processor computes in it, else ``float32``.
+    """``bfloat16`` where it is to be chosen and the machine computes in it, else ``float32``.
 
     Without units for it, bfloat16 costs accuracy and gains no time.
     """
-    path = Path("/proc/cpuinfo")
-    flags = set(path.read_text().split()) if path.exists() else set()
-    has_units = bool(flags & {"amx_bf16", "avx512_bf16"})
+    if torch.cuda.is_available():
+        has_units = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        path = Path("/proc/cpuinfo")
+        flags = set(path.read_text().split()) if path.exists() else set()
+        has_units = bool(flags & {"amx_bf16", "avx512_bf16"})
     return "bfloat16" if setting == "auto" and has_units else "float32"
+
+
+def layout_of(chosen):
+    """Layout of images in memory that is fast in this precision: in float32 channels come first."""
+    return torch.channels_last if chosen == "bfloat16" else torch.contiguous_format
+
+
+def autocast_to(chosen):
+    """Context that computes in this precision."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.autocast(device, torch.bfloat16, enabled=chosen == "bfloat16")
+
+
+@dataclass(frozen=True)
+class _Workers:
+    """The processes that share a training, each with its device."""
+
+    rank: int
+    count: int
+    device: torch.device
+
+    @classmethod
+    @contextlib.contextmanager
+    def gathered(cls):
+        """This process alone, or all that torchrun started."""
+        rank, local, count = (
+            int(os.environ.get(name, default))
+            for name, default in [("RANK", 0), ("LOCAL_RANK", 0), ("WORLD_SIZE", 1)]
+        )
+        on_cards = torch.cuda.is_available()
+        device = torch.device("cuda", local) if on_cards else torch.device("cpu")
+        if count > 1:
+            distributed.init_process_group("nccl" if on_cards else "gloo")
+        try:
+            yield cls(rank, count, device)
+        finally:
+            if count > 1:
+                distributed.destroy_process_group()
+
+    @property
+    def first(self):
+        """Whether this is the process that writes and reports."""
+        return self.rank == 0
+
+    @property
+    def machine(self):
+        """What they compute on, in words."""
+        if self.device.type == "cuda":
+            return f"{self.count} x {torch.cuda.get_device_name(self.device)}"
+        cores = self.count * torch.get_num_threads()
+        return f"{cores} processor core{'s' if cores > 1 else ''}"
+
+    def together(self, network):
+        """The network with gradients averaged over the processes."""
+        return DistributedDataParallel(network) if self.count > 1 else network
+
+    def share(self, indices):
+        """Those of the indices that are for this process."""
+        return indices[self.rank :: self.count]
+
+    def total(self, value):
+        """Sum of a number over the processes."""
+        if self.count == 1:
+            return value
+        value = torch.tensor(value, dtype=torch.float64, device=self.device)
+        distributed.all_reduce(value)
+        return value.item()
+
+    def wait(self):
+        """Until all processes are here."""
+        if self.count > 1:
+            distributed.barrier()
 
 
 def masked_mse(estimate, target, valid):
@@ -120,14 +208,18 @@ def fit(study, *, resume=True):
     Raises
     ------
     FloatingPointError
-        If a loss is not finite; the last good checkpoint is kept.
+        If the loss is not finite or diverges; the last good checkpoint is kept.
     ValueError
         If a checkpoint is of another configuration.
     """
-    for member in study.members[1:]:
-        fit(member, resume=resume)
-    study = study.members[0]
-    preset = study.network
+    with _Workers.gathered() as workers:
+        for member in study.members:
+            _fit(member, resume, workers)
+    return load(study.members[0])
+
+
+def _fit(study, resume, workers):
+    preset, say = study.network, report if workers.first else lambda text: None
     predictors, fields, anchor = open_inputs(study, "historical")
     reference = open_reference(study) if anchor is None else open_reference(study) - anchor
     statistics = Statistics.fit(
@@ -147,22 +239,27 @@ def fit(study, *, resume=True):
         target = statistics.target(reference.sel(time=slice(*period)))
         return statistics.predictors(here), month, *target
 
-    x, month, y, valid = months(study.periods.train)
-    held_out = months(study.periods.validation)
-    data = _digest(x, y, valid, *held_out, auxiliary)
+    train, held_out = months(study.periods.train), months(study.periods.validation)
+    data = _digest(*train, *held_out, auxiliary)
     variance = statistics.reference_std**2  # brings losses to (m3 m-3)2
 
     *checkpoints, final, finished = _files(study)
-    finished.unlink(missing_ok=True)
     found = (_read(study, path) for path in checkpoints if resume)
     checkpoint = next((one for one in found if one and one.metadata["data"] == data), None)
     chosen = checkpoint.metadata["precision"] if checkpoint else precision(preset.precision)
-    report(f"training in {chosen}")
+    if workers.first:
+        finished.unlink(missing_ok=True)
+    say(f"training in {chosen} on {workers.machine}")
 
+    layout = layout_of(chosen)
+    auxiliary = auxiliary.to(workers.device, memory_format=layout)
+    x, month, y, valid = (tensor.to(workers.device) for tensor in train)
+    held_out = [tensor.to(workers.device) for tensor in held_out]
+    zero = masked_mse(torch.zeros_like(y), y, valid).item()
+    x = x.to(memory_format=layout)
     torch.manual_seed(preset.seed)
-    network = build(study)
-    if chosen == "bfloat16":  # in float32 this layout is slower
-        network = network.to(memory_format=torch.channels_last)
+    network = build(study).to(workers.device, memory_format=layout)
+    parallel = workers.together(network)
     optimiser = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[preset.optimiser](
         network.parameters(),
         lr=preset.learning_rate,
@@ -171,16 +268,21 @@ def fit(study, *, resume=True):
     )
     history = _restore(checkpoint, network, optimiser) if checkpoint else []
     best = min((row["validation"] for row in history), default=math.inf)
-    autocast = torch.autocast("cpu", torch.bfloat16, enabled=chosen == "bfloat16")
+    autocast = autocast_to(chosen)
 
-    def losses_of(*tensors):
-        return _loss(network, *tensors, auxiliary, preset.batch_size) * variance
+    def loss_over(*tensors):
+        with autocast:
+            return _loss(network, *tensors, auxiliary, preset.batch_size, workers) * variance
+
+    def save(path, **more):
+        if workers.first:
+            _save(path, study, network, statistics, data, history, chosen, **more)
 
     if anchor is not None and not history:  # the anchor itself takes part in the selection
-        best = losses_of(*held_out)
-        row = {"epoch": 0, "train": losses_of(x, month, y, valid), "validation": best}
+        best = loss_over(*held_out)
+        row = {"epoch": 0, "train": loss_over(x, month, y, valid), "validation": best}
         history = [row | {"learning_rate": 0.0, "seconds": 0.0}]
-        _save(final, study, network, statistics, data, history, chosen)
+        save(final)
 
     batches_per_epoch = math.ceil(len(x) / preset.batch_size)
     steps = preset.epochs * batches_per_epoch
@@ -190,25 +292,32 @@ def fit(study, *, resume=True):
         start = time.monotonic()
         # Order and dropout depend on seed and epoch alone, so resuming needs no random state.
         torch.manual_seed(1_000_003 * preset.seed + epoch)
-        network.train()
+        batches = torch.randperm(len(x)).split(preset.batch_size)
+        torch.manual_seed(torch.initial_seed() + 500_009 * workers.rank)
+        parallel.train()
         losses = 0.0
-        for number, batch in enumerate(torch.randperm(len(x)).split(preset.batch_size)):
+        for number, batch in enumerate(batches):
             rate = learning_rate(preset, (epoch - 1) * batches_per_epoch + number, steps)
             for group in optimiser.param_groups:
                 group["lr"] = rate
+            mine = workers.share(batch)
+            share = valid[mine].sum() / valid[batch].sum()
+            if not len(mine):  # all must take part; this one counts nothing
+                mine = batch[:1]
             with autocast:
-                estimate = network(x[batch], auxiliary[month[batch]])
-            loss = masked_mse(estimate.float(), y[batch], valid[batch])
-            _check_finite(loss.item(), f"loss of epoch {epoch}, batch {number + 1},", rate)
+                estimate = parallel(x[mine], auxiliary[month[mine]])
+            loss = masked_mse(estimate.float(), y[mine], valid[mine]) * share
+            name = f"loss of epoch {epoch}, batch {number + 1},"
+            _check(loss.item(), name, rate, limit=DIVERGED * zero or math.inf)
             optimiser.zero_grad()
-            loss.backward()
+            (loss * workers.count).backward()  # the gradients are averaged
             optimiser.step()
             losses += loss.item() * len(batch)
-        validation = losses_of(*held_out)
-        _check_finite(validation, f"validation loss of epoch {epoch}", rate)
+        validation = loss_over(*held_out)
+        _check(validation, f"validation loss of epoch {epoch}", rate)
         row = {
             "epoch": epoch,
-            "train": losses / len(x) * variance,
+            "train": workers.total(losses) / len(x) * variance,
             "validation": validation,
             "learning_rate": rate,
             "seconds": time.monotonic() - start,
@@ -216,36 +325,50 @@ def fit(study, *, resume=True):
         history.append(row)
         if validation < best:
             best = validation
-            _save(final, study, network, statistics, data, history, chosen)
+            save(final)
+        if epoch in SHOWN:
+            save(_shown(study, epoch))
         last, previous = checkpoints
-        if last.exists():
+        if workers.first and last.exists():
             os.replace(last, previous)
-        _save(last, study, network, statistics, data, history, chosen, optimiser)
-        report(
+        save(last, optimiser=optimiser)
+        say(
             f"epoch {epoch}/{preset.epochs}: loss {row['train']:.2e}, validation "
             f"{validation:.2e}, at most {duration(row['seconds'] * (preset.epochs - epoch))} left"
         )
-    values = {"weights": sha256(final), "history": history, "network": preset.model_dump()}
-    values |= {"precision": chosen, "cores": torch.get_num_threads()}
-    write_json(values, finished)
-    return load(study)
+    if workers.first:
+        values = {"weights": sha256(final), "history": history, "network": preset.model_dump()}
+        values |= {"precision": chosen, "machine": workers.machine}
+        write_json(values, finished)
+    workers.wait()
 
 
-def load(study):
+def load(study, *, epoch=None):
     """The trained network of a study, as `fit` returned it.
+
+    Parameters
+    ----------
+    study : Study
+        Of an ensemble one of its members.
+    epoch : int, optional
+        One of `SHOWN`: the network as it was after that epoch.
 
     Raises
     ------
     FileNotFoundError
         If its training has not finished.
+    ValueError
+        If its weights are damaged or missing.
     """
     *_, final, finished = _files(study)
     if not finished.exists():
         raise FileNotFoundError(f"{finished}: not trained yet; run chapter 02_ynet_training")
-    checkpoint = _read(study, final)
+    path = final if epoch is None else _shown(study, epoch)
+    checkpoint = _read(study, path)
     if checkpoint is None:
         raise ValueError(
-            f"{final} is damaged or missing: remove {finished} and run chapter 02_ynet_training"
+            f"{path} is damaged or missing: remove {finished.parent} and run chapter "
+            "02_ynet_training"
         )
     network = build(study)
     network.load_state_dict(checkpoint.state("network"))
@@ -253,7 +376,7 @@ def load(study):
     values = json.loads(finished.read_text())
     history = pd.DataFrame(values["history"]).set_index("epoch")
     best = int(history["validation"].idxmin())
-    how = {key: values[key] for key in ("precision", "cores")}
+    how = {key: values[key] for key in ("precision", "machine")}
     return Trained(network.eval(), statistics, history, best, **how)
 
 
@@ -281,13 +404,13 @@ def build(study):
 
 
 @torch.no_grad()
-def _loss(network, x, month, y, valid, auxiliary, batch_size):
+def _loss(network, x, month, y, valid, auxiliary, batch_size, workers):
     network.eval()
     squares = 0.0
-    for batch in torch.arange(len(x)).split(batch_size):
-        estimate = network(x[batch], auxiliary[month[batch]])
+    for batch in workers.share(torch.arange(len(x))).split(batch_size):
+        estimate = network(x[batch], auxiliary[month[batch]]).float()
         squares += ((estimate - y[batch]) ** 2 * valid[batch]).sum().item()
-    return squares / valid.sum().item()
+    return workers.total(squares) / valid.sum().item()
 
 
 def _patience_over(history, patience):
@@ -297,11 +420,12 @@ def _patience_over(history, patience):
     return len(losses) - 1 - losses.index(min(losses)) >= patience
 
 
-def _check_finite(loss, name, rate):
-    if not math.isfinite(loss):
+def _check(loss, name, rate, limit=math.inf):
+    if not loss < limit:
         raise FloatingPointError(
-            f"the {name} is {loss} at learning rate {rate:.2g}: lower training.learning_rate in "
-            "the profile; the checkpoint of the epoch before, if any, is kept"
+            f"the {name} is {loss:.3g} at learning rate {rate:.2g}, and the training diverges: "
+            "lower training.learning_rate in the profile; the checkpoint of the epoch before, if "
+            "any, is kept"
         )
 
 
@@ -311,11 +435,15 @@ def _files(study):
     return [study.model / name for name in names]
 
 
+def _shown(study, epoch):
+    return study.model / f"epoch{epoch}.safetensors"
+
+
 def _digest(*tensors, text=""):
     """Fingerprint of tensors and a text."""
     digest = hashlib.sha256(text.encode())
     for tensor in tensors:
-        digest.update(tensor.contiguous().numpy().tobytes())
+        digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -332,6 +460,7 @@ def _save(path, study, network, statistics, data, history, chosen, optimiser=Non
     if optimiser is not None:
         for index, state in optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{index}.{key}": value for key, value in state.items()}
+    tensors = {key: value.cpu().contiguous() for key, value in tensors.items()}
     metadata = {
         "history": history,
         "statistics": asdict(statistics),
@@ -343,7 +472,7 @@ def _save(path, study, network, statistics, data, history, chosen, optimiser=Non
     metadata = {key: json.dumps(value) for key, value in metadata.items()}
     metadata["checksum"] = _checksum(tensors, metadata)
     with replacing(path) as part:
-        save_file({key: value.contiguous() for key, value in tensors.items()}, part, metadata)
+        save_file(tensors, part, metadata)
 
 
 def _checksum(tensors, metadata):
@@ -407,3 +536,11 @@ def _restore(checkpoint, network, optimiser):
     groups = optimiser.state_dict()["param_groups"]
     optimiser.load_state_dict({"state": state, "param_groups": groups})
     return checkpoint.metadata["history"]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Train the network of a study.")
+    parser.add_argument("--profile", default="demo", help="name of a profile, or a .yml file")
+    parser.add_argument("--anew", action="store_true", help="do not go on from a checkpoint")
+    arguments = parser.parse_args()
+    fit(Study.load(arguments.profile), resume=not arguments.anew)

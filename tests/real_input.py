@@ -385,7 +385,9 @@ def overfit(predictors, reference, static, *, steps=STEPS, seed=0):
         history.append({"step": step, "train": mse, "seconds": time.monotonic() - start})
     torch.set_num_threads(threads)
     history = pd.DataFrame(history).set_index("step")
-    return Trained(network.eval(), statistics, history, best_epoch=steps)
+    return Trained(
+        network.eval(), statistics, history, steps, precision="float32", machine="this machine"
+    )
 
 
 def score(predictors, fused, reference):

@@ -384,3 +384,13 @@ def test_load_refuses_the_same_seed_twice(problems):
 def test_load_refuses_a_smoothing_without_a_middle_year(problems):
     (line,) = problems(network="anchored", training={"smoothing": 10})
     assert "training.smoothing" in line and "odd" in line
+
+
+def test_load_refuses_samples_of_a_dropout_that_is_none(problems):
+    (line,) = problems(dropout_samples=5, training={"dropout": 0})
+    assert "dropout_samples: 5" in line and "training.dropout" in line
+
+
+def test_load_refuses_a_single_sample_of_dropout(problems):
+    (line,) = problems(dropout_samples=1)
+    assert "dropout_samples" in line and "2" in line

@@ -3,6 +3,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,8 @@ def trained():
         reference_mean=0.25,
         reference_std=0.04,
     )
-    return Trained(YNet(config), statistics, pd.DataFrame(), best_epoch=7)
+    how = {"precision": "float32", "machine": "this machine"}
+    return Trained(YNet(config), statistics, pd.DataFrame(), best_epoch=7, **how)
 
 
 @pytest.fixture
@@ -290,3 +292,58 @@ def test_a_member_of_an_ensemble_that_was_lost_is_trained_alone(study, monkeypat
     fit(ensemble)
     assert (ensemble.members[0].model / "model.safetensors").stat().st_mtime_ns == kept
     fuse(ensemble, "ssp126")
+
+
+def test_predict_with_a_dropout_seed_is_one_sample(trained, predictors, static):
+    trained.network.dropout.p = 0.5
+    without = predict(trained, predictors, static, land=static.land)
+    one, again, other = (
+        predict(trained, predictors, static, land=static.land, dropout_seed=seed)
+        for seed in (1, 1, 2)
+    )
+    xr.testing.assert_equal(one, again)
+    assert not one.equals(other) and not one.equals(without)
+    xr.testing.assert_equal(predict(trained, predictors, static, land=static.land), without)
+
+
+def test_fuse_gives_mean_and_standard_deviation_of_samples_of_dropout(study):
+    sampled = study.model_copy(update={"dropout_samples": 3, "seeds": (0, 1)})
+    fit(sampled)
+    predictors, static = open_predictors(study, "ssp126"), open_static(study)
+    fields = [
+        predict(load(member), predictors, static, land=static.land, dropout_seed=seed).values
+        for member in sampled.members
+        for seed in range(3)
+    ]
+    with xr.open_dataset(fuse(sampled, "ssp126")) as product:
+        assert product.attrs["dropout_samples"] == 3
+        assert "3 samples of dropout from each of 2 networks" in product["theta_std"].long_name
+        np.testing.assert_allclose(product["theta"], np.mean(fields, axis=0), atol=1e-6)
+        expected = np.std(fields, axis=0, ddof=1)
+        np.testing.assert_allclose(product["theta_std"], expected, atol=1e-6)
+    single = fuse(study.model_copy(update={"dropout_samples": None}), "ssp126")
+    with xr.open_dataset(single) as product:  # the product of the other setting is not kept
+        assert "theta_std" not in product
+
+
+@pytest.mark.parametrize(
+    ("flags", "trained_in", "expected"),
+    [
+        ("avx512_bf16", "bfloat16", "bfloat16"),
+        ("avx2", "bfloat16", "float32"),
+        ("avx512_bf16", "float32", "float32"),
+    ],
+)
+def test_predict_computes_as_in_training_where_the_machine_can(
+    trained, predictors, static, monkeypatch, flags, trained_in, expected
+):
+    monkeypatch.setattr(Path, "read_text", lambda path: f"flags : {flags}")
+    seen = []
+    trained.network.fusion.register_forward_hook(lambda _, given, output: seen.append(output.dtype))
+    exact = predict(trained, predictors, static, land=static.land)
+    seen.clear()
+    trained = replace(trained, precision=trained_in)
+    theta = predict(trained, predictors, static, land=static.land)
+    assert seen == [getattr(torch, expected)]
+    assert theta.dtype == np.float32
+    np.testing.assert_allclose(theta, exact, atol=0.02 * float(exact.std()))

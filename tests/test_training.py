@@ -14,12 +14,13 @@ import pandas as pd
 import pytest
 import torch
 import xarray as xr
+import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file
 
 from smcore import training
 from smcore.baselines import delta_change
-from smcore.config import NETWORKS
+from smcore.config import NETWORKS, PROFILES, Study
 from smcore.prepare import open_predictors, open_reference, open_static
 from smcore.tensors import Statistics, month_index
 from smcore.training import build, fit, learning_rate, load, masked_mse, open_inputs
@@ -267,7 +268,7 @@ def test_fit_goes_on_exactly_after_a_stop_between_the_two_checkpoints(make_study
     save = training._save
 
     def stop(path, *args, **kwargs):
-        if path.name == "last.safetensors" and args[-3][-1]["epoch"] == 2:
+        if path.name == "last.safetensors" and args[-2][-1]["epoch"] == 2:
             raise Stop
         save(path, *args, **kwargs)
 
@@ -391,6 +392,26 @@ def test_fit_keeps_the_last_good_checkpoint_when_it_diverges(make_study, monkeyp
     assert_same_run(fit(study), whole)
 
 
+def test_fit_stops_where_the_loss_diverges_without_an_overflow(make_study, monkeypatch):
+    study = make_study()
+    monkeypatch.setattr(training, "learning_rate", lambda network, step, steps: 1e-3 + 3 * step)
+    with pytest.raises(FloatingPointError, match=r"loss of epoch 1.* is \d.*diverges.* lower"):
+        fit(study)
+
+
+def test_load_gives_the_network_of_an_early_epoch(make_study, fit_until):
+    study, stopped = make_study(), make_study("stopped")
+    fit(study)
+    fit_until(stopped, 1)
+    expected = load_file(stopped.model / "last.safetensors")
+    early = load(study, epoch=1).network.state_dict()
+    for name, value in early.items():
+        assert torch.equal(value, expected[f"network.{name}"]), name
+    (study.model / "epoch1.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"epoch1\.safetensors is damaged or missing"):
+        load(study, epoch=1)
+
+
 def test_fit_keeps_no_network_whose_validation_loss_is_not_finite(make_study):
     # One batch per epoch: the training loss is taken before the step that goes astray.
     study = make_study(learning_rate=1e30, schedule="constant", batch_size=120)
@@ -403,7 +424,12 @@ def test_fit_leaves_safetensors_and_json_only(make_study):
     study = make_study(epochs=1)
     fit(study)
     names = sorted(path.name for path in study.model.iterdir())
-    assert names == ["last.safetensors", "model.json", "model.safetensors"]
+    assert names == [
+        "epoch1.safetensors",
+        "last.safetensors",
+        "model.json",
+        "model.safetensors",
+    ]
 
     def refuse(constant):
         raise ValueError(f"{constant} is no JSON")
@@ -493,7 +519,7 @@ def test_fit_goes_on_from_the_checkpoint_before_a_damaged_one(
     monkeypatch.setattr(training, "report", said.append)
     assert_same_run(fit(study), whole)
     assert said[0] == f"{last} is damaged and not used"
-    assert said[1] == "training in float32"
+    assert said[1] == "training in float32 on 1 processor core"
     assert said[2].startswith("epoch 3/")
 
 
@@ -636,9 +662,50 @@ def test_fit_in_bfloat16_says_so_and_keeps_it_on_resuming(make_study, fit_until,
     study = make_study("bfloat16", precision="auto")
     monkeypatch.setattr(training, "precision", lambda setting: "bfloat16")
     whole = fit(make_study("whole", precision="auto"))
-    assert fit_until(study, 2)[0] == "training in bfloat16"
+    assert fit_until(study, 2)[0].startswith("training in bfloat16 on ")
     monkeypatch.setattr(training, "precision", lambda setting: "float32")  # on another machine
     assert_same_run(fit(study), whole)
     plain = fit(make_study("float32")).history["train"]
     np.testing.assert_allclose(whole.history["train"], plain, rtol=0.05)
     assert not np.allclose(whole.history["train"], plain, rtol=1e-6)
+
+
+# Several processes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("anchored", [False, True])
+def test_two_processes_train_the_network_of_one(make_study, anchored):
+    """Batches of seven: shares of four and three, and at the end of the epoch of one and none."""
+    options = {"epochs": 1, "batch_size": 7, "dropout": 0.0, "anchored": anchored}
+    single = fit(make_study("single", **options))
+    study = make_study("double", **options)
+    profile = study.directory / "double.yml"
+    values = yaml.safe_load((PROFILES / "tiny.yml").read_text())
+    values |= {"directory": str(study.directory), "training": SMALL | options}
+    profile.write_text(yaml.safe_dump(values))
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "smcore.training", "--profile", str(profile)]
+    progress = study.directory / "progress.txt"
+    progress.touch()
+    environment = os.environ | {"SMCORE_PROGRESS": str(progress)}
+    run = subprocess.run(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    first, *others = progress.read_text().splitlines()
+    assert first == "training in float32 on 2 processor cores"
+    assert len(others) == 1, "only one process reports"
+    double = load(Study.load(profile))
+    assert double.machine == "2 processor cores"
+    pd.testing.assert_frame_equal(
+        double.history.drop(columns="seconds"), single.history.drop(columns="seconds"), rtol=1e-4
+    )
+    one, other = (trained.network.state_dict() for trained in (single, double))
+    for name, value in one.items():
+        torch.testing.assert_close(other[name], value, rtol=1e-4, atol=1e-5, msg=name)
