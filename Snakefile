@@ -135,12 +135,12 @@ def command(chapter):
 
 
 def copy_results():
-    """Replace book/results by this study's pages and figures."""
+    """Replace book/results by this study's pages, figures and sample file."""
     folder = Path("book", "results")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     pages = [CHAPTERS / f"{chapter}.ipynb" for chapter in LEAVES]
-    for path in [*pages, *RESULTS.glob("*.png")]:
+    for path in [*pages, *RESULTS.glob("*.png"), *RESULTS.glob("*.nc")]:
         shutil.copy2(path, folder)
 
 

@@ -31,7 +31,9 @@ NETWORK = {  # name: (preset, changes of the training, of the profile)
     # a hundred epochs, unless fifteen pass without a better one
     "paper": ("paper", {"patience": 15}, {}),
     "anchored": ("anchored", {}, {}),
+    "anchored, paired within 10 years": ("anchored", {"pairing": 10}, {}),
     "anchored, as large as sound": ("anchored", {"features": 64, "depth": 15}, {}),
+    "sound, paired within 10 years": ("sound", {"pairing": 10}, {}),
     "sound, grids as the paper's": ("sound", {}, {"registration": "paper"}),
     "sound, climatology as input": ("sound", {"auxiliary": "climatology"}, {}),
     "sound, no auxiliary fields": ("sound", {"auxiliary": "none"}, {}),

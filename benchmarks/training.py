@@ -4,21 +4,27 @@
 
 Plain: the same network in float32 with contiguous tensors and torch's default Adam, one month
 read from an ``.npz`` file for each sample, as public code of YNet does. Ours: the arrays in memory,
-fused Adam and the precision that `smcore.training.precision` chooses, with channels_last where
-that is bfloat16, as in `smcore.training.fit`. Both in turns, medians over the repeats; values are
-random.
+fused Adam and the precision and layout that `smcore.training` chooses, as in its `fit`. Both in
+turns, medians over the repeats. Inference: `smcore.fusion.predict` over the months of a scenario,
+each precision in a process of its own. Values are random.
 """
 
 import argparse
+import multiprocessing
+import resource
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
+import xarray as xr
 
-from smcore.training import masked_mse, precision
+from smcore.fusion import predict
+from smcore.tensors import Statistics
+from smcore.training import Trained, autocast_to, layout_of, masked_mse, precision
 from smcore.ynet import YNet, YNetConfig
 
 SOURCES, COARSE, FINE, MONTHS = 25, (18, 33), (144, 264), 64
@@ -29,8 +35,7 @@ def networks(chosen):
     torch.manual_seed(0)
     plain, ours = YNet(YNetConfig()), YNet(YNetConfig())
     ours.load_state_dict(plain.state_dict())
-    if chosen == "bfloat16":
-        ours = ours.to(memory_format=torch.channels_last)
+    ours = ours.to(memory_format=layout_of(chosen))
     adam = torch.optim.Adam
     return (plain, adam(plain.parameters(), lr=1e-4)), (
         ours,
@@ -40,13 +45,38 @@ def networks(chosen):
 
 def step(network, optimiser, x, auxiliary, y, valid, chosen):
     """One step as in `smcore.training.fit`."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=chosen == "bfloat16"):
+    with autocast_to(chosen):
         estimate = network(x, auxiliary)
     loss = masked_mse(estimate.float(), y, valid)
     optimiser.zero_grad()
     loss.backward()
     optimiser.step()
     return loss.item()
+
+
+def inference(chosen):
+    """Months a second over a scenario, and the peak of the process's memory (MiB)."""
+    random = np.random.default_rng(0)
+    time_axis = pd.date_range("2015-01-01", periods=1032, freq="MS")
+    coarse, fine = (
+        {"lat": np.arange(shape[0]) * step, "lon": np.arange(shape[1]) * step}
+        for shape, step in [(COARSE, 2.0), (FINE, 0.25)]
+    )
+    shape = (SOURCES, len(time_axis), *COARSE)
+    predictors = xr.DataArray(
+        random.standard_normal(shape, dtype="float32"),
+        coords={"source_id": range(SOURCES), "time": time_axis, **coarse},
+    )
+    static = xr.Dataset(coords=fine)
+    for name in ("elevation", "land_fraction"):
+        static[name] = (("lat", "lon"), random.standard_normal(FINE, dtype="float32"))
+    ones = {name: 1.0 for name in static}
+    scaling = Statistics([0.0] * SOURCES, [1.0] * SOURCES, ones, ones, 0.25, 0.1)
+    trained = Trained(YNet(YNetConfig()), scaling, pd.DataFrame(), 1, chosen, "this machine")
+    start = time.perf_counter()
+    predict(trained, predictors, static, land=static["elevation"].notnull())
+    rate = len(time_axis) / (time.perf_counter() - start)
+    return rate, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def main():
@@ -56,10 +86,10 @@ def main():
     random = np.random.default_rng(0)
     x = random.standard_normal((MONTHS, SOURCES, *COARSE), dtype="float32")
     y = random.standard_normal((MONTHS, 1, *FINE), dtype="float32")
-    auxiliary = torch.from_numpy(random.standard_normal((1, 2, *FINE), dtype="float32"))
+    auxiliary = torch.from_numpy(random.standard_normal((12, 2, *FINE), dtype="float32"))
     valid = torch.ones(1, 1, *FINE, dtype=torch.bool)
     chosen = precision("auto")
-    memory = torch.from_numpy(x), torch.from_numpy(y)
+    memory = torch.from_numpy(x).to(memory_format=layout_of(chosen)), torch.from_numpy(y)
     (plain, plain_adam), (ours, our_adam) = networks(chosen)
 
     with tempfile.TemporaryDirectory() as folder:
@@ -77,25 +107,26 @@ def main():
             times = {"plain": [], "ours": []}
             for repeat in range(repeats + 1):  # the first warms up
                 batch = np.arange(repeat * size, (repeat + 1) * size) % MONTHS
-                fields = auxiliary.expand(size, -1, -1, -1)
+                fields = auxiliary[:size]
+                fields_ours = fields.to(memory_format=layout_of(chosen))
                 start = time.perf_counter()
                 months, target = read(batch)
                 step(plain, plain_adam, months, fields, target, valid, "float32")
                 middle = time.perf_counter()
                 here = torch.from_numpy(batch)
-                step(ours, our_adam, memory[0][here], fields, memory[1][here], valid, chosen)
+                step(ours, our_adam, memory[0][here], fields_ours, memory[1][here], valid, chosen)
                 times["plain"].append((middle - start) / size)
                 times["ours"].append((time.perf_counter() - middle) / size)
             one, other = (statistics.median(values[1:]) for values in times.values())
             print(f"| {size} | {one:.3f} | {other:.3f} | {one / other:.2f} |", flush=True)
 
-    rates = []
-    with torch.inference_mode():
-        for _ in range(repeats):
-            start = time.perf_counter()
-            ours.eval()(memory[0][:12], auxiliary.expand(12, -1, -1, -1))
-            rates.append(12 / (time.perf_counter() - start))
-    print(f"\nInference: {statistics.median(rates):.0f} months a second, float32, 12 at a time.")
+    print("\n| inference in | months a second | peak RSS (MiB) |")
+    print("|---|---:|---:|")
+    fresh = multiprocessing.get_context("spawn")
+    for one in dict.fromkeys(["float32", chosen]):
+        with fresh.Pool(1) as pool:
+            rate, peak = pool.apply(inference, (one,))
+        print(f"| {one} | {rate:.0f} | {peak:.0f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -146,6 +146,8 @@ class Network(_Strict):
     anchored: bool = False
     # years of the running mean of anchored inputs
     smoothing: Annotated[int, AfterValidator(_odd)] = Field(default=1, gt=0)
+    # years by which a month of the reference may be another one than that of the predictors
+    pairing: int = Field(default=0, ge=0)
     optimiser: Literal["adam", "adamw"]
     learning_rate: float = Field(gt=0)
     schedule: Literal["constant", "cosine"]

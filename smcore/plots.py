@@ -22,7 +22,7 @@ from cartopy.feature import ShapelyFeature
 from cartopy.mpl.ticker import LatitudeFormatter, LongitudeFormatter
 from matplotlib.colors import BoundaryNorm
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
+from matplotlib.patches import Circle, Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
 LAND = Path(__file__).parents[1] / "data" / "land.geojson"
@@ -70,6 +70,9 @@ QUANTITIES = {
     "mae": Quantity("mean absolute error", *_ERROR),
     "rmsd": Quantity("root mean square difference", *_ERROR),
     "ubrmsd": Quantity("unbiased root mean square difference", *_ERROR),
+    "std": Quantity(
+        "standard deviation", "m3 m-3", (0, 0.0025, 0.005, 0.01, 0.02, 0.04), "YlOrRd", "max"
+    ),
     "bias": Quantity("bias", "m3 m-3", _centred(0.02, 0.04, 0.08, 0.12)),
     "difference": Quantity("difference", "m3 m-3", _centred(0.02, 0.04, 0.08, 0.12)),
     "correlation": Quantity("correlation", "1", _CORRELATION, "cividis", "min"),
@@ -319,6 +322,123 @@ def _map_legend(study_area, dots, hatching):
         mark = {"facecolor": "white", "edgecolor": "black", "hatch": "/////", "linewidth": 0.4}
         handles.append(Patch(label=hatching.attrs["long_name"], **mark))
     return handles
+
+
+# --------------------------------------------------------------------------------------- network
+
+# colour and hatch of the kinds of layers, apart in greyscale too
+LAYERS = {
+    "field": ("white", ""),
+    "convolution 3 × 3": ("#56b4e9", ""),
+    "transposed convolution 3 × 3": ("#0b4f7d", ""),
+    "convolution 1 × 1": ("#f0e442", ""),
+    "bilinear interpolation": ("0.85", "//////"),
+}
+
+
+@plt.rc_context(STYLE)
+def architecture(config, *, coarse, fine):
+    """The layers of YNet from left to right: low ones on the coarse grid, tall ones on the fine.
+
+    Parameters
+    ----------
+    config : YNetConfig
+        Sizes of the network.
+    coarse, fine : (int, int)
+        Cells of the two grids along latitude and longitude.
+    """
+    channels, features, depth = config.in_channels, config.features, config.depth
+    fig = _figure(TWO_COLUMNS, 2.6)
+    ax = fig.add_axes((0, 0, 1, 1), xlim=(0, TWO_COLUMNS), ylim=(-1.45, 1.15))  # inches
+    ax.axis("off")
+    low, high, wide, gap = 0.55, 1.1, 0.13, 0.15
+    thin = 3.8 / (3 * depth)  # so that the extractor has the same width at any depth
+
+    def layer(x, kind, height, *, text="", width=wide, y=0.0):
+        colour, hatch = LAYERS[kind]
+        line = {"edgecolor": "0.15", "linewidth": 0.4, "hatch": hatch}
+        ax.add_patch(Rectangle((x, y - height / 2), width, height, facecolor=colour, **line))
+        write(x + width / 2, y - height / 2 - 0.05, text)
+        return x + width
+
+    def write(x, y, text, va="top"):
+        ax.text(x, y, text, ha="center", va=va, size=5.5, linespacing=1.2)
+
+    def arrow(*places, bend="arc3"):
+        line = {"linewidth": 0.5, "color": "0.15"}
+        ax.plot(*zip(*places[:-1], strict=True), **line)
+        head = {"arrowstyle": "-|>,head_width=0.12,head_length=0.25", "shrinkA": 0, "shrinkB": 0}
+        ends = {"xy": places[-1], "xytext": places[-2]}
+        ax.annotate("", **ends, arrowprops=head | line | {"connectionstyle": bend})
+
+    def ahead(x):
+        arrow((x, 0), (x + gap, 0))
+        return x + gap
+
+    source = 0.28
+    x = first = ahead(layer(source, "field", low))
+    write(
+        source + wide / 2,
+        low / 2 + 0.05,
+        f"{channels} sources\n{coarse[0]} × {coarse[1]}",
+        "bottom",
+    )
+    kept = []
+    for number in range(1, depth + 1):
+        x = layer(x, "convolution 3 × 3", low, width=thin)
+        if config.skips and number % 2 == 0 and number < depth:
+            kept.append(x - thin / 2)
+    write((first + x) / 2, -low / 2 - 0.05, f"encoder: {depth} layers, {features} features")
+    x = first = ahead(x)
+    for number in range(1, depth + 1):
+        x = layer(x, "transposed convolution 3 × 3", low, width=thin)
+        x = layer(x, "convolution 3 × 3", low, width=thin)
+        if number % 2 == 1 and number < depth and kept:
+            arrow((kept.pop(), low / 2), (x - thin / 2, low / 2), bend="arc3,rad=-0.25")
+    text = f"decoder: {depth} blocks, {features} features, {channels} at the end"
+    write((first + x) / 2, -low / 2 - 0.05, text)
+
+    radius, below = 0.065, -0.75
+    plus = ahead(x) + radius
+    ax.add_patch(Circle((plus, 0), radius, facecolor="white", edgecolor="0.15", linewidth=0.5))
+    cross = {"color": "0.15", "linewidth": 0.5}
+    ax.plot([plus - 0.04, plus + 0.04], [0, 0], **cross)
+    ax.plot([plus, plus], [-0.04, 0.04], **cross)
+    x = layer(ahead(plus + radius), "convolution 3 × 3", low, text=f"{channels}")
+    x = layer(ahead(x), "bilinear interpolation", low, text=f"× {config.scale_factor}")
+    x = layer(ahead(x), "convolution 3 × 3", high, text=f"{channels}")
+    joined = ahead(x)
+    parts = {"fields": 0.2, "features": 0.45, "inputs": 0.45}  # joined on the fine grid
+    top, centres = high / 2, {}
+    for name, height in parts.items():
+        centres[name] = top - height / 2
+        after = layer(joined, "field", height, y=centres[name])
+        top -= height
+    if config.auxiliary_channels:
+        fields = layer(x - wide, "field", 0.35, y=high / 2 + 0.3)
+        arrow(
+            (fields, high / 2 + 0.3),
+            (joined + wide / 2, high / 2 + 0.3),
+            (joined + wide / 2, high / 2),
+        )
+        text = f"{config.auxiliary_channels} auxiliary fields\n{fine[0]} × {fine[1]}"
+        ax.text(x - wide - 0.05, high / 2 + 0.3, text, ha="right", va="center", size=5.5)
+    corner = source + wide / 2
+    upsampled = plus + 2 * gap
+    arrow((corner, -low / 2), (corner, below), (upsampled, below))
+    arrow((plus, below), (plus, -radius))
+    x = layer(upsampled, "bilinear interpolation", 0.3, text=f"× {config.scale_factor}", y=below)
+    arrow((x, below), (joined + wide / 2, below), (joined + wide / 2, -high / 2))
+    x = layer(ahead(after), "convolution 3 × 3", high, text=f"{features}")
+    x = layer(ahead(x), "convolution 1 × 1", high, text="1")
+    x = layer(ahead(x), "field", high)
+    write(x - wide / 2, high / 2 + 0.05, f"θ\n{fine[0]} × {fine[1]}", "bottom")
+    handles = [
+        Patch(facecolor=colour, hatch=hatch, edgecolor="0.15", linewidth=0.4, label=kind)
+        for kind, (colour, hatch) in LAYERS.items()
+    ]
+    fig.legend(handles=handles, loc="lower center", ncols=len(handles), fontsize=6)
+    return fig
 
 
 # ----------------------------------------------------------------------------------------- lines

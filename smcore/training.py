@@ -292,21 +292,23 @@ def _fit(study, resume, workers):
         start = time.monotonic()
         # Order and dropout depend on seed and epoch alone, so resuming needs no random state.
         torch.manual_seed(1_000_003 * preset.seed + epoch)
-        batches = torch.randperm(len(x)).split(preset.batch_size)
+        order = torch.randperm(len(x))
+        orders = order, _paired(order, preset.pairing)
+        batches = zip(*(months.split(preset.batch_size) for months in orders), strict=True)
         torch.manual_seed(torch.initial_seed() + 500_009 * workers.rank)
         parallel.train()
         losses = 0.0
-        for number, batch in enumerate(batches):
+        for number, (batch, target) in enumerate(batches):
             rate = learning_rate(preset, (epoch - 1) * batches_per_epoch + number, steps)
             for group in optimiser.param_groups:
                 group["lr"] = rate
-            mine = workers.share(batch)
-            share = valid[mine].sum() / valid[batch].sum()
+            mine, aim = workers.share(batch), workers.share(target)
+            share = valid[aim].sum() / valid[target].sum()
             if not len(mine):  # all must take part; this one counts nothing
-                mine = batch[:1]
+                mine, aim = batch[:1], target[:1]
             with autocast:
                 estimate = parallel(x[mine], auxiliary[month[mine]])
-            loss = masked_mse(estimate.float(), y[mine], valid[mine]) * share
+            loss = masked_mse(estimate.float(), y[aim], valid[aim]) * share
             name = f"loss of epoch {epoch}, batch {number + 1},"
             _check(loss.item(), name, rate, limit=DIVERGED * zero or math.inf)
             optimiser.zero_grad()
@@ -351,7 +353,7 @@ def load(study, *, epoch=None):
     study : Study
         Of an ensemble one of its members.
     epoch : int, optional
-        One of `SHOWN`: the network as it was after that epoch.
+        The network as it was after this epoch, the last one or one of `SHOWN`.
 
     Raises
     ------
@@ -360,10 +362,13 @@ def load(study, *, epoch=None):
     ValueError
         If its weights are damaged or missing.
     """
-    *_, final, finished = _files(study)
+    last, _, path, finished = _files(study)
     if not finished.exists():
         raise FileNotFoundError(f"{finished}: not trained yet; run chapter 02_ynet_training")
-    path = final if epoch is None else _shown(study, epoch)
+    values = json.loads(finished.read_text())
+    history = pd.DataFrame(values["history"]).set_index("epoch")
+    if epoch is not None:
+        path = last if epoch == history.index[-1] else _shown(study, epoch)
     checkpoint = _read(study, path)
     if checkpoint is None:
         raise ValueError(
@@ -373,8 +378,6 @@ def load(study, *, epoch=None):
     network = build(study)
     network.load_state_dict(checkpoint.state("network"))
     statistics = Statistics(**checkpoint.metadata["statistics"])
-    values = json.loads(finished.read_text())
-    history = pd.DataFrame(values["history"]).set_index("epoch")
     best = int(history["validation"].idxmin())
     how = {key: values[key] for key in ("precision", "machine")}
     return Trained(network.eval(), statistics, history, best, **how)
@@ -411,6 +414,16 @@ def _loss(network, x, month, y, valid, auxiliary, batch_size, workers):
         estimate = network(x[batch], auxiliary[month[batch]]).float()
         squares += ((estimate - y[batch]) ** 2 * valid[batch]).sum().item()
     return workers.total(squares) / valid.sum().item()
+
+
+def _paired(months, years):
+    """For each month the same one of another year, at most so many years away.
+
+    Free-running models and the reference share the season and the slow change but no weather:
+    any such pair is as good as the one of the same date, and none can be learned by heart.
+    """
+    other = months + 12 * torch.randint(-years, years + 1, months.shape)
+    return torch.where((other >= 0) & (other < len(months)), other, months)
 
 
 def _patience_over(history, patience):

@@ -82,6 +82,18 @@ def test_the_table_of_chapter_4_is_what_numpy_finds(project):
     assert table.loc["product", "MAE"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_the_sample_file_of_chapter_3_is_a_year_of_the_product(project, html):
+    import xarray as xr
+
+    (path,) = html.glob("_downloads/*/sample.nc")
+    (product,) = (project / "data/tiny/products").glob("*_historical_*.nc")
+    with xr.open_dataset(path) as sample, xr.open_dataset(product) as whole:
+        assert sample.sizes["time"] == 12
+        xr.testing.assert_equal(sample["theta"], whole["theta"].sel(time="2011"))
+        for name in ("weights", "inputs", "train_period", "summary"):
+            assert sample.attrs[name] == whole.attrs[name]
+
+
 def test_no_finding_of_the_demo_world_confirms_a_claim(project):
     import pandas as pd
 

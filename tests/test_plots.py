@@ -1,6 +1,7 @@
 import io
 import json
 import socket
+from collections import Counter
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,8 +11,10 @@ import shapely
 import xarray as xr
 from matplotlib.colors import to_hex
 from matplotlib.text import Annotation, Text
+from torch.nn import ConvTranspose2d
 
 from smcore import plots
+from smcore.ynet import YNet, YNetConfig
 
 pytestmark = pytest.mark.filterwarnings("error")
 SCENARIOS = ["ssp126", "ssp245", "ssp370", "ssp585"]
@@ -221,6 +224,40 @@ def test_countries_have_codes_and_plausible_areas():
 
 
 # lines
+
+
+@pytest.mark.parametrize(
+    ("config", "skips"),
+    [
+        (YNetConfig(), 7),  # the outputs of layers 2, 4, ..., 14
+        (YNetConfig(in_channels=8, features=16, depth=4), 1),
+        (YNetConfig(auxiliary_channels=0, skips=False), 0),
+    ],
+)
+def test_architecture_has_a_block_for_each_layer_of_the_network(config, skips):
+    fig = draw(plots.architecture(config, coarse=(18, 33), fine=(144, 264)))
+    (ax,) = fig.axes
+    drawn = Counter(to_hex(patch.get_facecolor()) for patch in ax.patches)
+    layers = list(YNet(config).modules())
+    kinds = {
+        "convolution 3 × 3": [m for m in layers if getattr(m, "kernel_size", 0) == (3, 3)],
+        "convolution 1 × 1": [m for m in layers if getattr(m, "kernel_size", 0) == (1, 1)],
+        "transposed convolution 3 × 3": [m for m in layers if isinstance(m, ConvTranspose2d)],
+    }
+    kinds["convolution 3 × 3"] = [
+        layer for layer in kinds["convolution 3 × 3"] if not isinstance(layer, ConvTranspose2d)
+    ]
+    for kind, modules in kinds.items():
+        assert drawn[to_hex(plots.LAYERS[kind][0])] == len(modules), kind
+    bent = [
+        text
+        for text in ax.texts
+        if isinstance(text, Annotation) and "rad" in text.arrowprops["connectionstyle"]
+    ]
+    assert len(bent) == skips
+    written = " ".join(text.get_text() for text in ax.texts)
+    assert f"{config.in_channels} sources" in written and "144 × 264" in written
+    assert ("auxiliary" in written) == bool(config.auxiliary_channels)
 
 
 def test_loss_curve_marks_the_best_epoch_and_the_baselines():

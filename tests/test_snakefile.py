@@ -45,7 +45,8 @@ leaves = {
     "01_data_preparation": [study.prepared / "manifest.json"],
     "02_ynet_training": [study.model / "model.json", study.results / "02_ynet_training.json"],
     "03_fused_product": [
-        study.product("historical").with_name("manifest.json"), study.results / "key_figure.png"
+        study.product("historical").with_name("manifest.json"),
+        *(study.results / name for name in ("key_figure.png", "sample.nc")),
     ],
     "08_ledger": [study.results / "08_ledger.csv"],
 }
@@ -120,6 +121,7 @@ def test_the_first_book_runs_each_chapter_once_after_those_whose_files_it_reads(
     assert (root / "data/tiny/_build/html/book/results/08_ledger.html").is_file()
     assert {path.name for path in (root / "book/results").iterdir()} == {
         "key_figure.png",
+        "sample.nc",
         *(f"{name}.ipynb" for name in CHAPTERS),
     }
 

@@ -407,6 +407,9 @@ def test_load_gives_the_network_of_an_early_epoch(make_study, fit_until):
     early = load(study, epoch=1).network.state_dict()
     for name, value in early.items():
         assert torch.equal(value, expected[f"network.{name}"]), name
+    fit_until(stopped, 4)
+    expected = load_file(stopped.model / "last.safetensors")["network.output.weight"]
+    assert torch.equal(load(study, epoch=4).network.output.weight, expected)
     (study.model / "epoch1.safetensors").unlink()
     with pytest.raises(ValueError, match=r"epoch1\.safetensors is damaged or missing"):
         load(study, epoch=1)
@@ -670,6 +673,30 @@ def test_fit_in_bfloat16_says_so_and_keeps_it_on_resuming(make_study, fit_until,
     assert not np.allclose(whole.history["train"], plain, rtol=1e-6)
 
 
+# Pairing
+
+
+def test_paired_months_are_the_same_month_of_a_year_nearby():
+    torch.manual_seed(0)
+    months = torch.arange(120).repeat(50)[torch.randperm(6000)]
+    other = torch.cat([training._paired(part, 3) for part in months.split(120)])
+    assert (other % 12 == months % 12).all() and other.min() >= 0 and other.max() < 120
+    apart = (other - months) // 12
+    assert set(apart.tolist()) == set(range(-3, 4))
+    inner = apart[(months >= 36) & (months < 84)]
+    share = torch.bincount(inner + 3) / len(inner)
+    torch.testing.assert_close(share, torch.full((7,), 1 / 7), atol=0.03, rtol=0)
+    assert torch.equal(training._paired(months, 0), months)
+
+
+def test_fit_with_pairing_goes_on_exactly_after_a_stop(make_study, fit_until):
+    whole, study = (make_study(name, pairing=2) for name in ("whole", "stopped"))
+    whole = fit(whole)
+    fit_until(study, 2)
+    assert_same_run(fit(study), whole)
+    assert not same_weights(whole, fit(make_study("dates")))
+
+
 # Several processes
 
 
@@ -688,7 +715,7 @@ def test_two_processes_train_the_network_of_one(make_study, anchored):
     command += ["-m", "smcore.training", "--profile", str(profile)]
     progress = study.directory / "progress.txt"
     progress.touch()
-    environment = os.environ | {"SMCORE_PROGRESS": str(progress)}
+    environment = os.environ | {"SMCORE_PROGRESS": str(progress), "OMP_NUM_THREADS": "1"}
     run = subprocess.run(
         [sys.executable, *command],
         cwd=ROOT,
