@@ -8,6 +8,9 @@ It is NaN where the reference never has a value.
 import numpy as np
 import xarray as xr
 
+PENALTIES = 10.0 ** np.arange(-3, 5)  # of ridge, per month, in units of a source's variance
+ROWS = 4  # of the fine grid at a time: 165 MB of ridge's predictors at the paper's size
+
 
 def ensemble_mean(predictors, reference, *, train_period):
     """Mean of the sources, interpolated to the fine grid; nothing is learned.
@@ -98,6 +101,167 @@ def with_climatology(anomaly, reference, *, train_period):
     return _finished(estimate, reference, "delta change")
 
 
+def mean_variance_scaling(predictors, reference, *, train_period):
+    """The interpolated ensemble mean with the reference's mean and standard deviation.
+
+    Parameters, result and errors are those of :func:`ensemble_mean`. Both sides are taken by
+    cell and calendar month, each from its own months in `train_period`, which `predictors`
+    therefore have to hold as well. Where the ensemble mean does not vary, the reference's
+    climatology is left.
+
+    Notes
+    -----
+    ``mean_r + (x - mean_x) * std_r / std_x``. The sources' weather cancels in their mean, so
+    the factor inflates what is left, the change included (Maraun 2013).
+
+    References
+    ----------
+    Maraun (2013), Journal of Climate 26, 2137-2143, doi:10.1175/JCLI-D-12-00821.1
+    """
+
+    def scaled(x, past, observed):
+        past, observed = past.astype(float), observed.astype(float)
+        spread = past.std("time")
+        ratio = (observed.std("time") / spread.where(spread > 0)).fillna(0)
+        return observed.mean("time") + (x - past.mean("time")) * ratio
+
+    estimate = _by_calendar_month(scaled, predictors, reference, train_period)
+    return _finished(estimate, reference, "mean and variance scaling")
+
+
+def quantile_delta_mapping(predictors, reference, *, train_period, years=31):
+    """The ensemble mean's change of each quantile, added to that quantile of the reference.
+
+    Parameters
+    ----------
+    predictors, reference, train_period
+        As in :func:`ensemble_mean`; `predictors` have to hold `train_period` as well.
+    years : int, default: 31
+        Odd length of the centred window around a year, in which the rank of its value is
+        found; at both ends of the record it takes the years that are there.
+
+    Returns
+    -------
+    xr.DataArray
+        As :func:`ensemble_mean`.
+
+    Raises
+    ------
+    ValueError
+        As :func:`ensemble_mean`, or if `years` is even.
+
+    Notes
+    -----
+    For each cell and calendar month, with the quantile functions ``Q`` of the training period
+    and the rank ``p`` of the value ``x`` in the window: ``Q_r(p) + x - Q_x(p)``. Additive,
+    because the theta of a model is on a scale of its own, without a common zero (Koster et al.
+    2009), so that its ratios mean nothing for the reference. Quantiles are linear between the
+    points ``(k - 1/2) / n``, and held beyond them.
+
+    References
+    ----------
+    Cannon et al. (2015), Journal of Climate 28, 6938-6959, doi:10.1175/JCLI-D-14-00754.1
+
+    Koster et al. (2009), Journal of Climate 22, 4322-4335, doi:10.1175/2009JCLI2832.1
+    """
+    _require_middle_year(years)
+
+    def mapped(x, past, observed):
+        return xr.apply_ufunc(
+            _quantile_delta,
+            x,
+            past.rename(time="past"),
+            observed.rename(time="observed"),
+            kwargs={"years": years},
+            input_core_dims=[[time, "lat", "lon"] for time in ("time", "past", "observed")],
+            output_core_dims=[["time", "lat", "lon"]],
+            vectorize=True,  # one experiment at a time
+            dask="parallelized",
+            dask_gufunc_kwargs={"allow_rechunk": True},
+            output_dtypes=["float32"],
+        )
+
+    estimate = _by_calendar_month(mapped, predictors, reference, train_period)
+    return _finished(estimate, reference, "quantile delta mapping")
+
+
+def ridge(predictors, reference, *, train_period, validation_period):
+    """The reference's climatology plus a weighted sum of the sources' anomalies.
+
+    Parameters
+    ----------
+    predictors, reference, train_period
+        As in :func:`ensemble_mean`, with no dimension more. `predictors` have to hold every
+        month of `reference` in both periods.
+    validation_period : pair of str
+        First and last date, both included, outside `train_period`. Of `PENALTIES`, the one with
+        the smallest squared error over all cells and months of this period is taken.
+
+    Returns
+    -------
+    xr.DataArray
+        As :func:`ensemble_mean`; the attribute ``penalty`` holds the one that was taken.
+
+    Raises
+    ------
+    ValueError
+        As :func:`ensemble_mean`; if `predictors` have another dimension or lack a month, or if
+        `validation_period` overlaps `train_period` or has no value of `reference`.
+
+    Notes
+    -----
+    Each fine cell has its own weights, fitted by least squares on `train_period`; all share the
+    penalty on the sum of their squares. Anomalies are from the calendar month's mean, those of
+    the sources interpolated and in units of their standard deviation. A missing value
+    of a source counts as its climatology. The largest penalty leaves little but the climatology.
+
+    References
+    ----------
+    Hoerl and Kennard (1970), Technometrics 12, 55-67, doi:10.1080/00401706.1970.10488634
+    """
+    _check(predictors, reference)
+    if set(predictors.dims) != {"source_id", "time", "lat", "lon"}:
+        raise ValueError(
+            "`predictors` must have the dimensions source_id, time, lat, lon and no other, got "
+            f"{predictors.dims}; select one experiment"
+        )
+    past = _in_train_period(reference, train_period, "reference").compute()
+    later = reference.sel(time=slice(*validation_period)).compute()
+    if past.indexes["time"].intersection(later.indexes["time"]).size or later.isnull().all():
+        raise ValueError(
+            "`validation_period` must hold values of `reference` and lie outside `train_period`, "
+            f"got {validation_period} and {train_period}"
+        )
+    anomaly = anomalies(predictors, train_period=train_period).compute()
+    fit, check = (anomaly.indexes["time"].get_indexer(part["time"]) for part in (past, later))
+    if min(*fit, *check) < 0:
+        raise ValueError(
+            "`predictors` must hold every month of `reference` in `train_period` and "
+            "`validation_period`"
+        )
+
+    cycle = monthly_climatology(past)
+    y, truth = (
+        (part - cycle.sel(month=part["time"].dt.month)).transpose("lat", "lon", "time").values
+        for part in (past, later)
+    )
+    blocks = [slice(row, row + ROWS) for row in range(0, reference.sizes["lat"], ROWS)]
+    weights, error = [], np.zeros(PENALTIES.size)
+    for block in blocks:
+        x = _beside(anomaly, reference.isel(lat=block))
+        weights.append(_ridge_weights(x[:, :, fit], y[block]))
+        found = np.einsum("yxts,kyxs->kyxt", x[:, :, check], weights[-1])
+        error += np.nansum((found - truth[block]) ** 2, axis=(1, 2, 3))
+    best = int(error.argmin())
+
+    estimate = climatology(predictors, reference, train_period=train_period).compute()
+    for block, of_block in zip(blocks, weights, strict=True):
+        x = _beside(anomaly, reference.isel(lat=block))
+        change = np.einsum("yxts,yxs->tyx", x, of_block[best])
+        estimate[{"lat": block}] += change.astype("float32")
+    return _finished(estimate, reference, "ridge").assign_attrs(penalty=PENALTIES[best])
+
+
 def anomalies(predictors, *, train_period, years=1):
     """Deviation from the mean of the calendar month in a period, smoothed over years.
 
@@ -122,8 +286,7 @@ def anomalies(predictors, *, train_period, years=1):
     ValueError
         If `years` is even, or `predictors` lacks a calendar month in `train_period`.
     """
-    if years % 2 == 0:
-        raise ValueError(f"`years` must be odd, so that the mean has a middle year, got {years}")
+    _require_middle_year(years)
     past = monthly_climatology(_in_train_period(predictors, train_period, "predictors"))
     month = predictors["time"].dt.month
     anomaly = (predictors - past.sel(month=month)).drop_vars("month")
@@ -134,6 +297,11 @@ def anomalies(predictors, *, train_period, years=1):
         for _, part in anomaly.groupby("time.month")
     ]
     return xr.concat(parts, "time").sortby("time").transpose(*anomaly.dims)
+
+
+def _require_middle_year(years):
+    if years % 2 == 0:
+        raise ValueError(f"`years` must be odd, so that the mean has a middle year, got {years}")
 
 
 def _check(predictors, reference):
@@ -202,6 +370,65 @@ def _upsampled(field, reference):
     coords = {name: field[name] for name in field.dims[:-2] if name in field.coords}
     coords |= {"lat": reference["lat"], "lon": reference["lon"]}
     return xr.DataArray(values, dims=field.dims, coords=coords)
+
+
+def _by_calendar_month(adjust, predictors, reference, train_period):
+    """`adjust(x, past, observed)` of the interpolated ensemble mean, one calendar month at a time.
+
+    `x` holds all years, `past` and `observed` the training period of `x` and of the reference.
+    """
+    _check(predictors, reference)
+    observed = _in_train_period(reference, train_period, "reference")
+    _in_train_period(predictors, train_period, "predictors")
+    upsampled = _upsampled(predictors.mean("source_id"), reference)
+    parts = [
+        adjust(
+            x, x.sel(time=slice(*train_period)), observed.sel(time=observed.time.dt.month == month)
+        ).astype("float32")
+        for month, x in upsampled.groupby("time.month")
+    ]
+    return xr.concat(parts, "time").sortby("time")
+
+
+def _quantile_delta(x, past, observed, years):
+    """Of one calendar month: x (year, lat, lon), training years of x and of the reference."""
+    rank = np.empty_like(x)
+    for year, value in enumerate(x):
+        window = x[max(year - years // 2, 0) : year + years // 2 + 1]
+        below, equal = (window < value).sum(axis=0), (window == value).sum(axis=0)
+        rank[year] = (below + equal / 2) / np.maximum(np.isfinite(window).sum(axis=0), 1)
+    return _quantile(observed, rank) + x - _quantile(past, rank)
+
+
+def _quantile(sample, probability):
+    """Quantiles along the first axis, each cell's own: Hazen's, as ``numpy.quantile`` has it."""
+    ordered = np.sort(sample, axis=0)  # missing values last
+    last = np.maximum(np.isfinite(sample).sum(axis=0) - 1, 0)
+    position = np.clip(probability * (last + 1) - 0.5, 0, last)
+    low = position.astype(int)
+    at_low, at_high = (
+        np.take_along_axis(ordered, index, axis=0) for index in (low, np.minimum(low + 1, last))
+    )
+    return at_low + (position - low) * (at_high - at_low)
+
+
+def _beside(anomaly, reference):
+    """Anomalies of the sources on the grid of the reference, (lat, lon, time, source)."""
+    x = _upsampled(anomaly, reference).fillna(0).transpose("lat", "lon", "time", "source_id")
+    return x.values.astype(float)
+
+
+def _ridge_weights(x, y):
+    """(penalty, lat, lon, source), from x (lat, lon, time, source) and y (lat, lon, time)."""
+    spread = x.std(axis=2)
+    spread[spread == 0] = 1  # of a source without anomalies, which has no weight anyway
+    valid = np.isfinite(y)[..., None]
+    x, y = np.where(valid, x / spread[:, :, None], 0), np.where(valid, y[..., None], 0)
+    months = np.maximum(valid.sum(axis=2, keepdims=True), 1)
+    transposed = x.swapaxes(2, 3)
+    gram, moment = transposed @ x / months, transposed @ y / months
+    ridges = PENALTIES[:, None, None, None, None] * np.eye(x.shape[-1])
+    return np.linalg.solve(gram + ridges, moment[None])[..., 0] / spread
 
 
 def _finished(estimate, reference, long_name):

@@ -1,11 +1,18 @@
 """Agreement of an estimate with a reference.
 
 Every function ignores cells where either side is missing. How many pairs of values were
-used stands beside the result, in its coordinate ``pairs``.
+used stands beside the result, in its coordinate ``pairs``; where cells and months are pooled,
+the coordinates ``cells`` and ``months`` count those that have a pair. To compare several
+estimates on the same cells and months, mask them with :func:`common_mask`.
 """
 
 import numpy as np
 import xarray as xr
+
+from smcore.baselines import monthly_climatology
+
+FIELD = ("time", "lat", "lon")
+LOWER_IS_BETTER = {"mae": True, "rmsd": True, "ubrmsd": True, "correlation": False}
 
 
 def bias(estimate, reference, *, dim=None, weights=None):
@@ -114,8 +121,8 @@ def taylor_statistics(estimate, reference):
     -------
     xr.Dataset
         ``std_ratio`` and ``ubrmsd_ratio``, both divided by the standard deviation of the
-        reference, and ``correlation``. Coordinate ``pairs``: the number of pairs used.
-        NaN where the reference is constant; the correlation also where the estimate is.
+        reference, and ``correlation``. NaN where the reference is constant; the correlation
+        also where the estimate is.
 
     Raises
     ------
@@ -134,17 +141,7 @@ def taylor_statistics(estimate, reference):
     ----------
     Taylor (2001), Journal of Geophysical Research 106, 7183-7192, doi:10.1029/2000JD900719
     """
-    missing = [name for name in reference.dims if name not in estimate.dims]
-    if missing:
-        raise ValueError(
-            f"`estimate` must have the dimensions of `reference`, got {estimate.dims} without "
-            f"{missing}; broadcast it first"
-        )
-    _require_same_units(estimate, reference)
-
-    datasets = [name for name in estimate.dims if name not in reference.dims]
-    with xr.set_options(arithmetic_join="exact"):
-        common = (estimate.notnull() & reference.notnull()).all(datasets)
+    common = common_mask(estimate, reference)
     std_ratio, r, ubrmsd_ratio = xr.apply_ufunc(
         _taylor,
         estimate,
@@ -160,7 +157,7 @@ def taylor_statistics(estimate, reference):
     )
     result = xr.Dataset(
         {"std_ratio": std_ratio, "correlation": r, "ubrmsd_ratio": ubrmsd_ratio},
-        coords={"pairs": common.sum()},
+        coords=_used(common, None),
     )
     for variable in result.data_vars.values():
         variable.attrs = {"units": "1"}
@@ -204,6 +201,265 @@ def skill_score(estimate, reference, baseline, *, dim=None):
     mse_baseline = squared_baseline.where(common).mean(dim)
     result = 1 - mse / mse_baseline.where(mse_baseline > 0)
     return _labelled(result, "skill_score", squared.where(common), dim, "1")
+
+
+def mse_decomposition(estimate, reference, *, dim=None, weights=None):
+    """Mean squared error, and its parts from bias, variance and phase.
+
+    Arguments and errors are those of :func:`bias`.
+
+    Returns
+    -------
+    xr.Dataset
+        ``mse`` and its terms ``bias``, ``variance`` and ``phase``, in the squared units of
+        `reference`, NaN where there is no pair.
+
+    Notes
+    -----
+    ``mse = (mean_e - mean_r)**2 + (std_e - std_r)**2 + 2 * std_e * std_r * (1 - r)`` with
+    population standard deviations. The last term is what the correlation leaves; computed as
+    ``ubrmsd**2 - variance``, it is 0, not undefined, where one side is constant.
+
+    References
+    ----------
+    Gupta et al. (2009), Journal of Hydrology 377, 80-91, doi:10.1016/j.jhydrol.2009.08.003
+    """
+    difference, estimate, reference = _common(estimate, reference)
+    spread = _over(estimate, weights).std(dim) - _over(reference, weights).std(dim)
+    parts = {
+        "mse": _over(difference**2, weights).mean(dim),
+        "bias": _over(difference, weights).mean(dim) ** 2,
+        "variance": spread**2,
+        "phase": (_over(difference, weights).std(dim) ** 2 - spread**2).clip(min=0),
+    }
+    units = f"({reference.attrs['units']})2" if "units" in reference.attrs else None
+    return xr.Dataset(
+        {name: _labelled(part, name, difference, dim, units) for name, part in parts.items()}
+    )
+
+
+def variance_ratio(estimate, reference, *, dim=None, weights=None):
+    """Variance of the estimate divided by that of the reference.
+
+    Arguments and errors are those of :func:`bias`, and so are the coordinates of the result.
+    NaN where the reference is constant. :func:`deseasonalised` takes the season out of both.
+    """
+    difference, estimate, reference = _common(estimate, reference)
+    varies = reference.max(dim) > reference.min(dim)
+    variance = _over(reference, weights).var(dim).where(varies)
+    result = _over(estimate, weights).var(dim) / variance
+    return _labelled(result, "variance_ratio", difference, dim, "1")
+
+
+def deseasonalised(estimate, reference):
+    """Both sides as deviations from their own mean of the calendar month.
+
+    Arguments, with the dimension time, and errors are those of :func:`bias`. The mean is taken
+    cell by cell over the months in which both have a value. For the correlation in time of each
+    cell without its season: ``correlation(*deseasonalised(estimate, reference), dim="time")``,
+    which is NaN where an estimate repeats its climatology.
+
+    Returns
+    -------
+    tuple of xr.DataArray
+        Anomalies of `estimate` and of `reference`, missing where either side is.
+    """
+    return tuple(_anomaly(field) for field in _common(estimate, reference)[1:])
+
+
+def spatial_correlation(estimate, reference, *, weights=None):
+    """Pearson's spatial correlation in its variants, which answer different questions.
+
+    Arguments, with dimensions time, lat and lon, and errors are those of :func:`bias`; further
+    dimensions of `estimate` are kept, and take their memory: of many datasets, one at a time.
+
+    Returns
+    -------
+    xr.Dataset
+        ``pooled``: of all cells and months together. ``mean_of_months``: mean of the
+        correlations of the single months. ``mean_map``: of the two maps of time means.
+        ``anomaly_pattern``: mean of the correlations of the single months, after each side's
+        mean of the calendar month has been removed from each cell (:func:`deseasonalised`); the
+        mean pattern, which dominates the other three, has no part in it. Months without a
+        correlation are left out; NaN if all are, as for an estimate that repeats its climatology.
+    """
+    cells = ("lat", "lon")
+    difference, estimate, reference = _common(estimate, reference)
+    maps = estimate.mean("time"), reference.mean("time")
+    anomalies = _anomaly(estimate), _anomaly(reference)
+    variants = {
+        "pooled": correlation(estimate, reference, dim=FIELD, weights=weights),
+        "mean_of_months": correlation(estimate, reference, dim=cells, weights=weights).mean("time"),
+        "mean_map": correlation(*maps, dim=cells, weights=weights),
+        "anomaly_pattern": correlation(*anomalies, dim=cells, weights=weights).mean("time"),
+    }
+    result = xr.Dataset({name: field.reset_coords(drop=True) for name, field in variants.items()})
+    return result.assign_coords(_used(difference.notnull(), FIELD))
+
+
+def common_mask(estimate, reference):
+    """Cells and months in which the reference and every estimate have a value.
+
+    Arguments and errors are those of :func:`taylor_statistics`, the result is boolean with the
+    dimensions of `reference`.
+    """
+    missing = [name for name in reference.dims if name not in estimate.dims]
+    if missing:
+        raise ValueError(
+            f"`estimate` must have the dimensions of `reference`, got {estimate.dims} without "
+            f"{missing}; broadcast it first"
+        )
+    _require_same_units(estimate, reference)
+    datasets = [name for name in estimate.dims if name not in reference.dims]
+    with xr.set_options(arithmetic_join="exact"):
+        return (estimate.notnull() & reference.notnull()).all(datasets)
+
+
+def bootstrap_scores(estimate, reference, *, weights=None, resamples=1000, seed):
+    """Scores of estimates over years drawn with replacement.
+
+    Parameters
+    ----------
+    estimate : xr.DataArray
+        With dimensions time, lat and lon; further ones, such as ``dataset``, are kept.
+    reference : xr.DataArray
+        With dimensions time, lat and lon, the same whole calendar years.
+    weights : xr.DataArray, optional
+        Weights of the cells, (lat, lon) or (lat). Default: all cells count the same.
+    resamples : int, default: 1000
+        How often as many years as there are, all twelve months of each, are drawn.
+    seed : int
+        Of the random numbers.
+
+    Returns
+    -------
+    xr.Dataset
+        ``bias``, ``mae``, ``rmsd``, ``ubrmsd`` and ``correlation``, pooled over the cells and
+        months of :func:`common_mask`, with the new dimension ``resample``. In one resample all
+        estimates have the same years: the difference of two is paired.
+        :func:`confidence_interval` turns scores, or their differences, into intervals.
+
+    Raises
+    ------
+    ValueError
+        If units or coordinates differ, or time is not two or more whole calendar years.
+
+    Notes
+    -----
+    A year is the block: months within it, and cells, may depend on each other, years may not.
+    Intervals from few years are too narrow: seven years have 1716 different resamples, and no
+    year outside them is known. All scores follow from sums over each year.
+
+    References
+    ----------
+    Wilks (1997), Journal of Climate 10, 65-82,
+    doi:10.1175/1520-0442(1997)010<0065:RHTFAF>2.0.CO;2
+    """
+    common = common_mask(estimate, reference)
+    years = _whole_years(reference)
+    sums = xr.apply_ufunc(
+        _yearly_sums,
+        estimate,
+        reference,
+        common,
+        _cell_weights(weights, reference),
+        input_core_dims=[FIELD] * 3 + [FIELD[1:]],
+        output_core_dims=[["year", "sum"]],
+        join="exact",
+        vectorize=True,  # one dataset at a time, which keeps the memory small
+        dask="parallelized",
+        dask_gufunc_kwargs={"allow_rechunk": True, "output_sizes": {"year": years, "sum": 8}},
+        output_dtypes=[float],
+    )
+    drawn = np.random.default_rng(seed).integers(years, size=(resamples, years))
+    times_drawn = (drawn[:, :, None] == np.arange(years)).sum(axis=1)
+    resampled = xr.dot(xr.DataArray(times_drawn, dims=("resample", "year")), sums, dim="year")
+    resampled = resampled.transpose(..., "resample", "sum")
+    scores = _scores(resampled.values)
+    like = resampled.isel(sum=0)
+    result = xr.Dataset({name: like.copy(data=values) for name, values in scores.items()})
+    for name, score in result.data_vars.items():
+        score.attrs = _units_of(name, reference)
+    return result.assign_coords(_used(common, None))
+
+
+def confidence_interval(scores):
+    """Bounds between which 95 % of the resampled scores lie.
+
+    Parameters
+    ----------
+    scores : xr.DataArray or xr.Dataset
+        With the dimension ``resample``: scores from :func:`bootstrap_scores`, or their
+        difference or ratio for two estimates.
+
+    Returns
+    -------
+    xr.DataArray or xr.Dataset
+        The percentiles 2.5 and 97.5, along the new dimension ``bound`` (``low``, ``high``).
+    """
+    bounds = scores.quantile([0.025, 0.975], "resample", keep_attrs=True)
+    return bounds.rename(quantile="bound").assign_coords(bound=["low", "high"])
+
+
+def year_permutation_test(estimate, reference, *, score, weights=None, permutations=1000, seed):
+    """Whether an estimate knows one year from another, or only the mean and the season.
+
+    Parameters
+    ----------
+    estimate, reference, weights, seed
+        As in :func:`bootstrap_scores`, but a single estimate.
+    score : {"mae", "rmsd", "ubrmsd", "correlation"}
+        Pooled over all cells and months.
+    permutations : int, default: 1000
+        How often the years of `estimate` are shuffled, at least 200. All twelve months of a
+        year move together, and stay in their calendar month.
+
+    Returns
+    -------
+    xr.Dataset
+        ``observed``: the score of `estimate` itself. ``permuted``: those of its permutations,
+        along ``permutation``. ``p_value``: ``(1 + permutations as good) / (1 + permutations)``.
+        All NaN where the score is not defined.
+
+    Raises
+    ------
+    ValueError
+        If `score` is unknown, if there are fewer than 200 permutations, or as in
+        :func:`bootstrap_scores`.
+
+    Notes
+    -----
+    Mean, season and variance of an estimate without gaps are the same in every permutation. A
+    small p-value means that it follows the reference from year to year, by a common trend or
+    by weather; an estimate that repeats its climatology has p = 1.
+    """
+    if score not in LOWER_IS_BETTER:
+        raise ValueError(f"`score` must be one of {tuple(LOWER_IS_BETTER)}, got {score!r}")
+    if permutations < 200:
+        raise ValueError(f"`permutations` must be at least 200, got {permutations}")
+    common = common_mask(estimate, reference)
+    years = _whole_years(reference)
+    cell_weights = _cell_weights(weights, reference)
+    x, y = (_per_year(field.transpose(*FIELD).values) for field in (estimate, reference))
+    weight = np.tile(cell_weights.transpose(*FIELD[1:]).values.ravel(), 12)
+    here = np.isfinite(y).any(axis=0) & np.isfinite(x).any(axis=0)  # the ocean takes no part
+    x, y, weight = x[:, here], y[:, here], weight[here]
+    sums = np.array([[_sums(one, other, weight) for other in y] for one in x])
+
+    random = np.random.default_rng(seed)
+    order = np.array([np.arange(years)] + [random.permutation(years) for _ in range(permutations)])
+    # year `order[k]` of the estimate stands where the reference has year k
+    found = _scores(sums[order, np.arange(years)].sum(axis=1))[score]
+    observed, permuted = found[0], found[1:]
+    better = permuted < observed if LOWER_IS_BETTER[score] else permuted > observed
+    as_good = better | np.isclose(permuted, observed, rtol=1e-9, atol=0)  # rounding is no skill
+    p_value = np.where(np.isnan(observed), np.nan, (1 + as_good.sum()) / (1 + permutations))
+    result = xr.Dataset(
+        {"observed": observed, "permuted": ("permutation", permuted), "p_value": p_value}
+    )
+    for name in ("observed", "permuted"):
+        result[name].attrs = _units_of(score, reference)
+    return result.assign_coords(_used(common, None))
 
 
 def area_share(condition, weights, *, mask=None):
@@ -282,14 +538,38 @@ def _difference(estimate, reference):
         return estimate.astype(float) - reference
 
 
+def _common(estimate, reference):
+    """Difference, and both sides in double precision, missing where either side is."""
+    difference = _difference(estimate, reference)
+    sides = [field.where(difference.notnull()).astype(float) for field in (estimate, reference)]
+    return difference, *sides
+
+
+def _anomaly(field):
+    cycle = monthly_climatology(field).sel(month=field["time"].dt.month).drop_vars("month")
+    anomaly = field - cycle
+    # a value that is the same every year differs from its mean by rounding, which is no signal
+    return anomaly.where(~(abs(anomaly) <= 1e-12 * abs(cycle)), 0).assign_attrs(field.attrs)
+
+
 def _over(field, weights):
     return field if weights is None else field.weighted(weights)
 
 
 def _labelled(result, name, used, dim, units):
-    result = result.assign_coords(pairs=used.notnull().sum(dim)).rename(name)
+    result = result.assign_coords(_used(used.notnull(), dim)).rename(name)
     result.attrs = {"units": units} if units else {}
     return result
+
+
+def _used(valid, dim):
+    """Numbers of pairs, and of cells and months with a pair where both are pooled."""
+    dims = set(valid.dims if dim is None else [dim] if isinstance(dim, str) else dim)
+    counts = {"pairs": valid.sum(dims)}
+    if dims >= set(FIELD):
+        counts["cells"] = valid.any(dims - {"lat", "lon"}).sum(("lat", "lon"))
+        counts["months"] = valid.any(dims - {"time"}).sum("time")
+    return counts
 
 
 def _taylor(estimate, reference, common):
@@ -304,3 +584,63 @@ def _taylor(estimate, reference, common):
     covariance = ((estimate - estimate.mean()) * (reference - reference.mean())).mean()
     r = np.clip(covariance / (estimate_std * reference_std), -1, 1)
     return estimate_std / reference_std, r, ubrmsd_ratio
+
+
+def _units_of(score, reference):
+    units = "1" if score == "correlation" else reference.attrs.get("units")
+    return {"units": units} if units else {}
+
+
+def _whole_years(field):
+    """Number of calendar years, if there are at least two and all are whole."""
+    month = field["time"].dt.month.values
+    years = np.unique(field["time"].dt.year.values).size
+    if years < 2 or month.size != 12 * years or (month != np.tile(np.arange(1, 13), years)).any():
+        raise ValueError(
+            "`reference` must hold two or more whole calendar years, January to December, got "
+            f"{month.size} months of {years}"
+        )
+    return years
+
+
+def _cell_weights(weights, reference):
+    """(lat, lon), 1 by default."""
+    equal = xr.ones_like(reference.isel(time=0, drop=True), dtype=float)
+    with xr.set_options(arithmetic_join="exact"):
+        return equal if weights is None else equal * weights
+
+
+def _per_year(field):
+    """(time, lat, lon) as (year, month and cell)."""
+    return field.reshape(len(field) // 12, -1).astype(float)
+
+
+def _yearly_sums(estimate, reference, common, weights):
+    weight = np.tile(weights.ravel(), 12)
+    sides = [_per_year(np.where(common, field, np.nan)) for field in (estimate, reference)]
+    return np.array([_sums(x, y, weight) for x, y in zip(*sides, strict=True)])
+
+
+def _sums(x, y, weight):
+    """Weighted sums of what the pooled scores are made of; they add up over years."""
+    difference = x - y
+    valid = np.isfinite(difference)
+    x, y, difference, weight = x[valid], y[valid], difference[valid], weight[valid]
+    parts = (abs(difference), difference, difference**2, x, x**2, y, y**2)
+    return np.array([weight.sum(), *(weight @ part for part in parts)])
+
+
+def _scores(sums):
+    """Pooled scores from sums (..., 8) of `_sums`."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        means = np.moveaxis(sums[..., 1:] / sums[..., :1], -1, 0)
+        absolute, difference, of_difference, x, of_x, y, of_y = means
+        # below 1e-12 of the mean square a variance is rounding: the side is constant
+        unbiased, of_x, of_y = (
+            np.where(square - mean**2 <= 1e-12 * square, 0, square - mean**2)
+            for mean, square in ((difference, of_difference), (x, of_x), (y, of_y))
+        )
+        r = (of_x + of_y - unbiased) / (2 * np.sqrt(of_x * of_y))  # the law of cosines
+    r = np.where(of_x * of_y > 0, np.clip(r, -1, 1), np.nan)
+    scores = {"bias": difference, "mae": absolute, "rmsd": np.sqrt(of_difference)}
+    return scores | {"ubrmsd": np.sqrt(unbiased), "correlation": r}

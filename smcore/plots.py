@@ -483,6 +483,30 @@ def loss_curve(history, *, best_epoch=None, baseline=None):
 
 
 @plt.rc_context(STYLE)
+def permutations(result, *, quantity):
+    """Histogram of a score over shuffled years, and the score of the years in their order.
+
+    Parameters
+    ----------
+    result : xr.Dataset
+        From `smcore.metrics.year_permutation_test`.
+    quantity : str
+        A key of ``QUANTITIES``, for the label.
+    """
+    fig = _figure(ONE_COLUMN, 1.9, layout="constrained")
+    ax = fig.subplots()
+    count = f"{result.sizes['permutation']} orders of the years"
+    ax.hist(result["permuted"], bins=30, color="0.75", label=count)
+    observed = {"color": PRODUCT_COLOURS[0], "linewidth": 1.5}
+    p_value = float(result["p_value"])
+    ax.axvline(float(result["observed"]), label=f"as they are, p = {p_value:.3f}", **observed)
+    ax.set(xlabel=QUANTITIES[quantity].title, ylabel="orders")
+    ax.xaxis.set_major_locator(MaxNLocator(5))
+    fig.legend(loc="outside upper center", ncols=2)
+    return fig
+
+
+@plt.rc_context(STYLE)
 def site_series(series):
     """Time series at sites, one panel a site.
 

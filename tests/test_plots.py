@@ -280,6 +280,25 @@ def test_loss_curve_draws_the_learning_rate_below():
     assert [ax.get_ylabel() for ax in fig.axes][1] == "learning\nrate"
 
 
+def test_permutations_mark_the_score_of_the_true_order():
+    random = np.random.default_rng(0)
+    result = xr.Dataset(
+        {
+            "observed": 0.025,
+            "permuted": ("permutation", random.normal(0.03, 0.001, 500)),
+            "p_value": 1 / 501,
+        }
+    )
+    fig = draw(plots.permutations(result, quantity="rmsd"))
+    (ax,) = fig.axes
+    assert ax.get_xlabel() == "root mean square difference (m³ m⁻³)"
+    assert sum(patch.get_height() for patch in ax.patches) == 500
+    (line,) = ax.lines
+    assert set(line.get_xdata()) == {0.025}
+    labels = [text.get_text() for text in fig.legends[0].get_texts()]
+    assert labels == ["500 orders of the years", "as they are, p = 0.002"]
+
+
 @pytest.fixture
 def series():
     names = ["ERA5-Land", "product", "ensemble mean", "MIROC6", "GFDL-ESM4"]

@@ -1,3 +1,6 @@
+from collections import Counter
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pymannkendall
@@ -5,8 +8,10 @@ import pytest
 import xarray as xr
 from scipy import stats
 
+from smcore import trends
 from smcore.trends import false_discovery_rate, mann_kendall, theil_sen
 
+SIZES = pd.read_csv(Path(__file__).resolve().parents[1] / "data/test_size.csv")
 YEARS = np.arange(2015, 2101)
 
 
@@ -36,6 +41,9 @@ SERIES = {
     "random": autoregressive(5, 0),
     "persistent": autoregressive(5, 0.8) + 0.01 * np.arange(86),
     "tied": np.round(autoregressive(5, 0.3)),
+    "two values": (autoregressive(5, 0.3) > 1).astype(float),
+    "heavy-tailed": np.random.default_rng(2).standard_cauchy((5, 86)),
+    "step": autoregressive(5, 0) + 1000 * (np.arange(86) > 60),
     "short": autoregressive(5, 0, length=4),
     "odd": autoregressive(5, 0, length=7),
     "constant": np.full((2, 20), 0.3),
@@ -57,6 +65,27 @@ def test_theil_sen_agrees_with_scipy(name):
         np.testing.assert_allclose(result.slope[i], expected.slope, rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(result.low[i], expected.low_slope, rtol=1e-9, atol=1e-12)
         np.testing.assert_allclose(result.high[i], expected.high_slope, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("round_to", [10, 0])
+def test_theil_sen_of_many_values_agrees_with_scipy(round_to):
+    # 44,850 pairs: the bins are placed by a sample and each holds many slopes
+    values = np.round(with_gaps(autoregressive(3, 0.6, length=300), 0.1), round_to)
+    series = xr.DataArray(values, {"year": np.arange(300)}, ("x", "year"))
+    result = theil_sen(series).to_array().transpose("x", "variable")
+    for found, row in zip(result.values, values, strict=True):
+        valid = np.isfinite(row)
+        expected = stats.theilslopes(row[valid], series.year.values[valid], 0.95)
+        expected = expected.slope, expected.low_slope, expected.high_slope
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_theil_sen_is_exact_where_the_sample_of_slopes_misleads(monkeypatch):
+    series = as_series(np.concatenate([SERIES["random"], SERIES["gappy"]]))
+    expected = theil_sen(series)
+    # of 3655 slopes one is sampled: all others lie in the two outer bins
+    monkeypatch.setattr(trends, "SAMPLE", 1)
+    xr.testing.assert_identical(theil_sen(series), expected)
 
 
 def test_theil_sen_is_the_median_and_ignores_one_outlier():
@@ -98,7 +127,15 @@ def test_theil_sen_and_mann_kendall_need_three_values():
         assert result.isnull().values.tolist() == [True, True, False]
 
 
-def test_many_cells_give_the_same_as_few():
+def test_theil_sen_and_mann_kendall_take_infinite_values_as_missing():
+    missing, infinite = SERIES["gappy"].copy(), SERIES["gappy"].copy()
+    infinite[np.isnan(infinite)] = -np.inf
+    for function in (theil_sen, mann_kendall):
+        xr.testing.assert_identical(function(as_series(infinite)), function(as_series(missing)))
+
+
+def test_many_cells_give_the_same_as_few(monkeypatch):
+    monkeypatch.setattr(trends, "BLOCK", 2000)  # 600 cells in 86 blocks of 7
     values = with_gaps(autoregressive(600, 0.4, length=20))
     values[10] = np.nan
     many, few = theil_sen(as_series(values)), theil_sen(as_series(values[520:523]))
@@ -159,13 +196,14 @@ def test_hamed_rao_ignores_gaps_at_the_ends():
     values = np.full((1, 86), np.nan)
     values[:, 10:70] = autoregressive(1, 0.7, length=60)
     expected = pymannkendall.hamed_rao_modification_test(values[0, 10:70])
-    np.testing.assert_allclose(mann_kendall(as_series(values)).p_value, expected.p)
+    result = mann_kendall(as_series(values), method="hamed_rao")
+    np.testing.assert_allclose(result.p_value, expected.p)
 
 
 def test_hamed_rao_of_every_second_year_is_that_of_the_shorter_series():
     values = np.full((3, 86), np.nan)
     values[:, ::2] = autoregressive(3, 0.7, length=43)
-    result = mann_kendall(as_series(values))
+    result = mann_kendall(as_series(values), method="hamed_rao")
     for i in range(3):
         expected = pymannkendall.hamed_rao_modification_test(values[i, ::2])
         np.testing.assert_allclose(result.p_value[i], expected.p)
@@ -176,21 +214,119 @@ def test_hamed_rao_counts_lags_in_years_not_in_values():
     values = autoregressive(1, 0.8)
     values[:, 23:63] = np.nan
     closed = pymannkendall.hamed_rao_modification_test(values[0, np.isfinite(values[0])])
-    assert abs(mann_kendall(as_series(values)).p_value[0] - closed.p) > 1e-6
+    result = mann_kendall(as_series(values), method="hamed_rao")
+    assert abs(result.p_value[0] - closed.p) > 1e-6
+
+
+def ar1_by_hand(row):
+    """p and z of one series, pair by pair."""
+    years = [int(year) for year in np.flatnonzero(np.isfinite(row))]
+    n = len(years)
+    pairs = [(i, j) for i in years for j in years if i < j]
+    score = sum(np.sign(row[j] - row[i]) for i, j in pairs)
+    groups = np.unique(row[years], return_counts=True)[1]
+    variance = n * (n - 1) * (2 * n + 5) - sum(t * (t - 1) * (2 * t + 5) for t in groups)
+
+    slope = stats.theilslopes(row[years], years).slope
+    rest = {year: row[year] - slope * year for year in years}
+    mean = sum(rest.values()) / n
+    square = sum((value - mean) ** 2 for value in rest.values()) / n
+    spans = [j - i for i, j in pairs]
+    number = Counter(spans)
+    lag = min(span for span in number if number[span] >= max(number.values()) / 2)
+    products = [(rest[i] - mean) * (rest[j] - mean) for i, j in pairs if j - i == lag]
+    r = sum(products) / len(products) / square
+    rho = min(max((n * r + 2) / (n - 4), 0), 1) ** (1 / lag)
+    factor = 1 + 2 / n * sum(rho**span for span in spans)
+
+    z = (score - np.sign(score)) / np.sqrt(variance / 18 * factor)
+    freedom = n / factor - 3
+    return 2 * stats.t.sf(abs(z), freedom) if freedom > 0 else 1, z
+
+
+@pytest.mark.parametrize(
+    "name", ["random", "persistent", "tied", "odd", "gappy", "gappy and tied", "sparse"]
+)
+def test_ar1_agrees_with_a_loop_over_the_pairs(name):
+    sparse = with_gaps(autoregressive(5, 0.5), 0.8)  # 9 to 26 of 86 values
+    values = sparse if name == "sparse" else SERIES[name]
+    result = mann_kendall(as_series(values), method="ar1")
+    expected = np.array([ar1_by_hand(row) for row in values])
+    np.testing.assert_allclose(result.p_value, expected[:, 0], rtol=1e-9)
+    np.testing.assert_allclose(result.z, expected[:, 1], rtol=1e-9)
+
+
+def test_ar1_worked_by_hand():
+    # later is above earlier in 6 pairs of 28, below in 10, equal in 12: S = -4 and slope 0, so
+    # there is nothing to detrend. Mean 0, mean square 1; of the 7 products of neighbours 4 are
+    # 1 and 3 are -1: r = 1/7, and rho = (8/7 + 2) / 4 = 11/14
+    values = np.array([1.0, 1, -1, -1, -1, 1, 1, -1])
+    rho = 11 / 14
+    factor = 1 + 2 / 8 * sum((8 - lag) * rho**lag for lag in range(1, 8))
+    # two groups of 4 equal values
+    variance = (8 * 7 * 21 - 2 * 4 * 3 * 13) / 18
+    result = mann_kendall(as_series(values), method="ar1")
+    assert result.score[0] == -4
+    np.testing.assert_allclose(result.z[0], -3 / np.sqrt(variance * factor))
+    assert factor > 8 / 3  # fewer than three effective values: nothing can be rejected
+    assert result.p_value[0] == 1
+
+
+def test_ar1_ignores_gaps_at_the_ends():
+    values = np.full((4, 86), np.nan)
+    values[:, 10:70] = autoregressive(4, 0.7, length=60)
+    result = mann_kendall(as_series(values), method="ar1")
+    alone = mann_kendall(as_series(values[:, 10:70]), method="ar1")
+    xr.testing.assert_allclose(result, alone)
+
+
+def test_ar1_of_every_second_year_is_that_of_the_shorter_series():
+    values = np.full((4, 86), np.nan)
+    values[:, ::2] = autoregressive(4, 0.7, length=43)
+    result = mann_kendall(as_series(values), method="ar1")
+    shorter = mann_kendall(as_series(values[:, ::2]), method="ar1")
+    xr.testing.assert_allclose(result, shorter)
+
+
+def test_ar1_is_the_default_and_holds_its_level_in_the_table():
+    series = as_series(SERIES["persistent"])
+    xr.testing.assert_identical(mann_kendall(series), mann_kendall(series, method="ar1"))
+    # standard error of 10,000 series: 0.22 %
+    sizes = SIZES[SIZES.test == "ar1"]
+    assert (sizes.series == 10_000).all()
+    assert sizes.rejected_percent.max() < 5.5
+
+
+@pytest.mark.parametrize("method", ["ar1", "hamed_rao", "original"])
+@pytest.mark.parametrize("n", [86, 30])
+@pytest.mark.parametrize("lag_1", [0, 0.3, 0.6, 0.9])
+def test_mann_kendall_rejects_as_often_as_the_table_says(method, n, lag_1):
+    expected = SIZES.set_index(["test", "n", "lag_1"]).loc[(method, n, lag_1)]
+    noise = autoregressive(1000, lag_1, length=n, seed=3)
+    with_trend = noise + 2 * np.arange(n) / (n - 1)
+    columns = {"rejected_percent": noise, "rejected_with_trend_percent": with_trend}
+    for column, values in columns.items():
+        share = float((mann_kendall(as_series(values), method=method).p_value <= 0.05).mean())
+        p = expected[column] / 100
+        assert abs(share - p) < 4 * np.sqrt(max(p * (1 - p), 1e-3) / 1000)
 
 
 def test_mann_kendall_of_a_constant_series_is_one():
-    for method in ("original", "hamed_rao"):
+    for method in ("ar1", "original", "hamed_rao"):
         result = mann_kendall(as_series(SERIES["constant"]), method=method)
         assert (result.p_value == 1).all()
 
 
 def test_mann_kendall_finds_a_straight_line():
     assert mann_kendall(as_series(SERIES["straight"]), method="original").p_value < 1e-15
+    # a step of 0.1 rounds: what is left of such a line is no autocorrelated noise
+    rounded = as_series(300 + 0.1 * np.arange(86))
+    for series in (as_series(SERIES["straight"]), rounded):
+        assert mann_kendall(series, method="ar1").p_value < 1e-15
 
 
 def test_mann_kendall_lists_its_methods():
-    with pytest.raises(ValueError, match="hamed_rao.*original.*got 'yue_wang'"):
+    with pytest.raises(ValueError, match="ar1.*hamed_rao.*original.*got 'yue_wang'"):
         mann_kendall(as_series(SERIES["random"]), method="yue_wang")
 
 
@@ -205,7 +341,8 @@ def test_original_test_holds_its_size_on_noise_and_loses_it_on_persistent_series
 def test_hamed_rao_rejects_as_often_as_its_docstring_says():
     # figures from the plan, 9 and 19 %; standard error 0.6 and 0.9 %
     for lag_1, expected in ((0, 0.09), (0.6, 0.19)):
-        p_value = mann_kendall(as_series(autoregressive(2000, lag_1))).p_value
+        series = as_series(autoregressive(2000, lag_1))
+        p_value = mann_kendall(series, method="hamed_rao").p_value
         assert abs(float((p_value < 0.05).mean()) - expected) < 0.03
 
 
