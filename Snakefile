@@ -140,7 +140,7 @@ def copy_results():
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     pages = [CHAPTERS / f"{chapter}.ipynb" for chapter in LEAVES]
-    for path in [*pages, *RESULTS.glob("*.png"), *RESULTS.glob("*.nc")]:
+    for path in [*pages, *RESULTS.glob("*.png"), RESULTS / "sample.nc"]:
         shutil.copy2(path, folder)
 
 

@@ -30,11 +30,10 @@ TABLE = Path(__file__).resolve().parents[1] / "data/ablations.csv"
 WHOLE = ("epochs", "features", "batch_size")  # of the preset, not of the profile
 NETWORK = {  # name: (preset, changes of the training, of the profile)
     "sound": ("sound", {}, {}),
-    "sound, paired within 10 years": ("sound", {"pairing": 10}, {}),
     # a hundred epochs, unless fifteen pass without a better one
     "paper": ("paper", {"patience": 15}, {}),
     "anchored": ("anchored", {}, {}),
-    "anchored, paired within 10 years": ("anchored", {"pairing": 10}, {}),
+    "anchored, own dates only": ("anchored", {"pairing": 0}, {}),
 }
 DEMO = {  # of the network that the profile demo trains: sound, 32 features, 8 epochs
     "demo": ({}, {}),
@@ -56,48 +55,51 @@ BASELINES = {
 
 def scores(study, estimate):
     """RMSD (m3 m-3) from the reference, and from the truth in the test years and in the future."""
-    reference = open_reference(study)
-    area = cell_area(reference.lat, reference.lon)
-
-    def score(other, period):
-        months = slice(*getattr(study.periods, period))
-        return float(rmsd(estimate.sel(time=months), other.sel(time=months), weights=area))
-
+    reference, periods = open_reference(study), study.periods
     known = xr.concat([truth(study, name)["theta"] for name in ("historical", FUTURE)], "time")
     known = known.where(open_static(study)["land"])
-    late = slice(*LATE)
     return {
-        "validation": score(reference, "validation"),
-        "test": score(reference, "test"),
-        "test_truth": score(known, "test"),
-        "future_truth": float(rmsd(estimate.sel(time=late), known.sel(time=late), weights=area)),
+        "validation": score(study, estimate, reference, periods.validation),
+        "test": score(study, estimate, reference, periods.test),
+        "test_truth": score(study, estimate, known, periods.test),
+        "future_truth": score(study, estimate, known, LATE),
     }
+
+
+def score(study, estimate, other, period):
+    """RMSD (m3 m-3) over a period, weighted by area."""
+    area, months = cell_area(estimate.lat, estimate.lon), slice(*period)
+    return float(rmsd(estimate.sel(time=months), other.sel(time=months), weights=area))
+
+
+def fused(study, network, experiment_id, months):
+    """theta in m3 m-3, as `smcore.fusion.fuse` makes it."""
+    predictors, auxiliary, anchor = open_inputs(study, experiment_id)
+    land = open_static(study)["land"]
+    theta = predict(network, predictors.sel(time=months), auxiliary, land=land)
+    return theta if anchor is None else theta + anchor
 
 
 def trained(study):
     """The row of a network: its scores, its size and its epochs."""
     fit(study)
     network = load(study)
-    estimates = []
-    for name, months in {
-        "historical": slice(study.periods.validation[0], study.periods.test[1]),
-        FUTURE: slice(*LATE),
-    }.items():
-        predictors, auxiliary, anchor = open_inputs(study, name)
-        here = predictors.sel(time=months)
-        theta = predict(network, here, auxiliary, land=open_static(study)["land"])
-        estimates.append(theta if anchor is None else theta + anchor)
-    estimate = xr.concat(estimates, "time")
-    history = network.history.drop(0, errors="ignore")
-    best = network.history["validation"].min()
-    alone = history["validation"].idxmin()  # an anchor left out of the selection
+    held_out, tested = (getattr(study.periods, name) for name in ("validation", "test"))
+    past, late = slice(held_out[0], tested[1]), slice(*LATE)
+    estimate = xr.concat(
+        [fused(study, network, "historical", past), fused(study, network, FUTURE, late)], "time"
+    )
+    losses = network.history["validation"]
+    last = int(losses.index[-1])
+    at_last = fused(study, load(study, epoch=last), "historical", slice(*held_out))
     return scores(study, estimate) | {
+        "last_epoch": score(study, at_last, open_reference(study), held_out),
         "weights": count_parameters(network.network),
-        "epochs": history.index.max(),
+        "epochs": last,
         "best_epoch": network.best_epoch,
-        "converged": int(network.history.index[network.history["validation"] <= 1.01 * best][0]),
-        "best_trained": history.loc[alone, "validation"] ** 0.5,
-        "last_trained": history["validation"].iloc[-1] ** 0.5,
+        "seed": study.network.seed,
+        "precision": network.precision,
+        "machine": network.machine,
     }
 
 
@@ -123,15 +125,21 @@ def main():
         prepare(study)
         if name in BASELINES:
             runs = [open_predictors(study, run) for run in ("historical", FUTURE)]
-            inputs = xr.concat(runs, "time"), open_reference(study)
-            estimate = BASELINES[name](*inputs, train_period=study.periods.train)
+            reference, train = open_reference(study), study.periods.train
+            past = BASELINES[name](runs[0], reference, train_period=train)
+            whole = BASELINES[name](xr.concat(runs, "time"), reference, train_period=train)
+            estimate = xr.concat([past, whole.sel(time=slice(*LATE))], "time")
             row = scores(study, estimate)
         else:
             row = trained(study)
         row |= {"smcore_version": smcore.__version__, "date": time.strftime("%Y-%m-%d")}
         table = pd.concat([table.drop(name, errors="ignore"), pd.DataFrame(row, index=[name])])
         known = [one for one in [*BASELINES, *NETWORK, *DEMO] if one in table.index]
-        table.loc[known].to_csv(TABLE, index_label="name", float_format="%.6g")
+        counts = ["weights", "epochs", "best_epoch", "seed"]
+        written = table.loc[known].astype(
+            dict.fromkeys(table.columns.intersection(counts), "Int64")
+        )
+        written.to_csv(TABLE, index_label="name", float_format="%.6g")
         print(table.loc[name].to_string(), end="\n\n", flush=True)
 
 

@@ -11,11 +11,14 @@ each precision in a process of its own. Values are random.
 
 import argparse
 import multiprocessing
+import os
 import resource
 import statistics
 import tempfile
 import time
 from pathlib import Path
+
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # on processor cores only
 
 import numpy as np
 import pandas as pd

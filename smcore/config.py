@@ -203,6 +203,7 @@ NETWORKS = {
         clip_features=False,
         anchored=True,
         smoothing=31,
+        pairing=10,
         optimiser="adamw",
         learning_rate=3e-4,
         schedule="cosine",

@@ -408,8 +408,11 @@ def architecture(config, *, coarse, fine):
     x = layer(ahead(x), "bilinear interpolation", low, text=f"× {config.scale_factor}")
     x = layer(ahead(x), "convolution 3 × 3", high, text=f"{channels}")
     joined = ahead(x)
-    parts = {"fields": 0.2, "features": 0.45, "inputs": 0.45}  # joined on the fine grid
-    top, centres = high / 2, {}
+    parts = {"features": 0.45, "inputs": 0.45}  # joined on the fine grid
+    if config.auxiliary_channels:
+        parts = {"fields": 0.2} | parts
+    depth_joined = sum(parts.values())
+    top, centres = depth_joined / 2, {}
     for name, height in parts.items():
         centres[name] = top - height / 2
         after = layer(joined, "field", height, y=centres[name])
@@ -428,7 +431,7 @@ def architecture(config, *, coarse, fine):
     arrow((corner, -low / 2), (corner, below), (upsampled, below))
     arrow((plus, below), (plus, -radius))
     x = layer(upsampled, "bilinear interpolation", 0.3, text=f"× {config.scale_factor}", y=below)
-    arrow((x, below), (joined + wide / 2, below), (joined + wide / 2, -high / 2))
+    arrow((x, below), (joined + wide / 2, below), (joined + wide / 2, -depth_joined / 2))
     x = layer(ahead(after), "convolution 3 × 3", high, text=f"{features}")
     x = layer(ahead(x), "convolution 1 × 1", high, text="1")
     x = layer(ahead(x), "field", high)

@@ -97,6 +97,9 @@ class _Workers:
         )
         on_cards = torch.cuda.is_available()
         device = torch.device("cuda", local) if on_cards else torch.device("cpu")
+        if on_cards:
+            torch.cuda.set_device(device)
+            torch.backends.cudnn.allow_tf32 = False  # float32 shall mean float32
         if count > 1:
             distributed.init_process_group("nccl" if on_cards else "gloo")
         try:
@@ -246,7 +249,10 @@ def _fit(study, resume, workers):
     *checkpoints, final, finished = _files(study)
     found = (_read(study, path) for path in checkpoints if resume)
     checkpoint = next((one for one in found if one and one.metadata["data"] == data), None)
-    chosen = checkpoint.metadata["precision"] if checkpoint else precision(preset.precision)
+    how = {"precision": precision(preset.precision), "machine": workers.machine}
+    if checkpoint:
+        how = checkpoint.metadata["how"]
+    chosen = how["precision"]
     if workers.first:
         finished.unlink(missing_ok=True)
     say(f"training in {chosen} on {workers.machine}")
@@ -276,7 +282,7 @@ def _fit(study, resume, workers):
 
     def save(path, **more):
         if workers.first:
-            _save(path, study, network, statistics, data, history, chosen, **more)
+            _save(path, study, network, statistics, data, history, how, **more)
 
     if anchor is not None and not history:  # the anchor itself takes part in the selection
         best = loss_over(*held_out)
@@ -310,16 +316,17 @@ def _fit(study, resume, workers):
                 estimate = parallel(x[mine], auxiliary[month[mine]])
             loss = masked_mse(estimate.float(), y[aim], valid[aim]) * share
             name = f"loss of epoch {epoch}, batch {number + 1},"
-            _check(loss.item(), name, rate, limit=DIVERGED * zero or math.inf)
+            total = workers.total(loss.item())
+            _check(total, name, rate, limit=DIVERGED * zero or math.inf)
             optimiser.zero_grad()
             (loss * workers.count).backward()  # the gradients are averaged
             optimiser.step()
-            losses += loss.item() * len(batch)
+            losses += total * len(batch)
         validation = loss_over(*held_out)
         _check(validation, f"validation loss of epoch {epoch}", rate)
         row = {
             "epoch": epoch,
-            "train": workers.total(losses) / len(x) * variance,
+            "train": losses / len(x) * variance,
             "validation": validation,
             "learning_rate": rate,
             "seconds": time.monotonic() - start,
@@ -340,8 +347,7 @@ def _fit(study, resume, workers):
         )
     if workers.first:
         values = {"weights": sha256(final), "history": history, "network": preset.model_dump()}
-        values |= {"precision": chosen, "machine": workers.machine}
-        write_json(values, finished)
+        write_json(values | how, finished)
     workers.wait()
 
 
@@ -419,11 +425,13 @@ def _loss(network, x, month, y, valid, auxiliary, batch_size, workers):
 def _paired(months, years):
     """For each month the same one of another year, at most so many years away.
 
-    Free-running models and the reference share the season and the slow change but no weather:
-    any such pair is as good as the one of the same date, and none can be learned by heart.
+    `months` are positions in whole years, each once. Free-running models and the reference share
+    the season and the slow change but no weather: such a pair is as good as that of one date.
     """
-    other = months + 12 * torch.randint(-years, years + 1, months.shape)
-    return torch.where((other >= 0) & (other < len(months)), other, months)
+    year = months // 12
+    first, last = (year - years).clamp(min=0), (year + years).clamp(max=len(months) // 12 - 1)
+    other = first + (torch.rand(months.shape) * (last - first + 1)).long()
+    return months + 12 * (other - year)
 
 
 def _patience_over(history, patience):
@@ -467,7 +475,7 @@ def _identity(study):
     return json.loads(json.dumps(identity))
 
 
-def _save(path, study, network, statistics, data, history, chosen, optimiser=None):
+def _save(path, study, network, statistics, data, history, how, optimiser=None):
     """One file with everything; JSON in the metadata of the safetensors."""
     tensors = {f"network.{key}": value for key, value in network.state_dict().items()}
     if optimiser is not None:
@@ -480,7 +488,7 @@ def _save(path, study, network, statistics, data, history, chosen, optimiser=Non
         "network_config": asdict(network.config),
         "study": _identity(study),
         "data": data,
-        "precision": chosen,
+        "how": how,
     }
     metadata = {key: json.dumps(value) for key, value in metadata.items()}
     metadata["checksum"] = _checksum(tensors, metadata)

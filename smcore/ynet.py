@@ -95,7 +95,8 @@ class YNet(nn.Module):
         x = F.relu(self.after_upsampling(x))  # (batch, source, s lat, s lon)
         x = torch.cat([x, auxiliary, self._upsample(predictors)], dim=1)
         x = self.dropout(F.relu(self.fusion(x)))  # (batch, feature, s lat, s lon)
-        return self.output(x)  # (batch, 1, s lat, s lon)
+        with torch.autocast(x.device.type, enabled=False):  # bfloat16 would round theta to 1e-3
+            return self.output(x.float())  # (batch, 1, s lat, s lon)
 
     def _upsample(self, x):
         return F.interpolate(

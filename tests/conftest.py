@@ -1,5 +1,9 @@
 """Studies that several test modules share; the demo world of `tiny` is made once a session."""
 
+import os
+
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # expected values are those of processor cores
+
 from concurrent.futures import ThreadPoolExecutor
 
 import pyproj  # noqa: F401  before ecCodes is loaded: see smcore.era5land

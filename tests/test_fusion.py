@@ -347,3 +347,5 @@ def test_predict_computes_as_in_training_where_the_machine_can(
     assert seen == [getattr(torch, expected)]
     assert theta.dtype == np.float32
     np.testing.assert_allclose(theta, exact, atol=0.02 * float(exact.std()))
+    if expected == "bfloat16":  # whose 8 bits would leave a few dozen values
+        assert np.unique(theta.values).size > 0.9 * np.isfinite(theta.values).sum()

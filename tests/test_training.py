@@ -667,7 +667,11 @@ def test_fit_in_bfloat16_says_so_and_keeps_it_on_resuming(make_study, fit_until,
     whole = fit(make_study("whole", precision="auto"))
     assert fit_until(study, 2)[0].startswith("training in bfloat16 on ")
     monkeypatch.setattr(training, "precision", lambda setting: "float32")  # on another machine
-    assert_same_run(fit(study), whole)
+    resumed = fit(study)
+    assert_same_run(resumed, whole)
+    assert resumed.precision == "bfloat16"
+    monkeypatch.setattr(training._Workers, "machine", "another machine")
+    assert fit(study).machine == whole.machine, "seconds of one machine, name of another"
     plain = fit(make_study("float32")).history["train"]
     np.testing.assert_allclose(whole.history["train"], plain, rtol=0.05)
     assert not np.allclose(whole.history["train"], plain, rtol=1e-6)
@@ -678,15 +682,16 @@ def test_fit_in_bfloat16_says_so_and_keeps_it_on_resuming(make_study, fit_until,
 
 def test_paired_months_are_the_same_month_of_a_year_nearby():
     torch.manual_seed(0)
-    months = torch.arange(120).repeat(50)[torch.randperm(6000)]
-    other = torch.cat([training._paired(part, 3) for part in months.split(120)])
-    assert (other % 12 == months % 12).all() and other.min() >= 0 and other.max() < 120
-    apart = (other - months) // 12
-    assert set(apart.tolist()) == set(range(-3, 4))
-    inner = apart[(months >= 36) & (months < 84)]
-    share = torch.bincount(inner + 3) / len(inner)
-    torch.testing.assert_close(share, torch.full((7,), 1 / 7), atol=0.03, rtol=0)
-    assert torch.equal(training._paired(months, 0), months)
+    orders = [torch.randperm(120) for _ in range(200)]
+    months = torch.cat(orders)
+    other = torch.cat([training._paired(order, 3) for order in orders])
+    assert (other % 12 == months % 12).all()
+    year, chosen = months // 12, other // 12
+    for here, reachable in {0: range(4), 1: range(5), 5: range(2, 9), 9: range(6, 10)}.items():
+        share = torch.bincount(chosen[year == here], minlength=10) / (year == here).sum()
+        expected = torch.tensor([1 / len(reachable) if y in reachable else 0 for y in range(10)])
+        torch.testing.assert_close(share, expected, atol=0.04, rtol=0)
+    assert torch.equal(training._paired(orders[0], 0), orders[0])
 
 
 def test_fit_with_pairing_goes_on_exactly_after_a_stop(make_study, fit_until):
