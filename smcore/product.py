@@ -137,6 +137,8 @@ def write(theta, path, *, study, std=None, provenance=None):
         "values_outside_physical_range": outside,
         **(provenance or {}),
     }
+    for name in dataset.data_vars.keys() - {"theta", "theta_std"}:
+        dataset[name].encoding["coordinates"] = None  # bounds and crs have none
     write_dataset(
         dataset,
         path,

@@ -109,6 +109,14 @@ def test_write_describes_theta(path):
         assert file.Conventions == "CF-1.8"
 
 
+def test_only_fields_have_coordinates(path):
+    with netCDF4.Dataset(path) as file:
+        found = {
+            name for name, variable in file.variables.items() if "coordinates" in variable.ncattrs()
+        }
+    assert found == {"theta"}  # CDO warns of bounds that have some
+
+
 def test_write_gives_every_cell_its_bounds(path):
     with netCDF4.Dataset(path) as file:
         for axis, first, cells in [("lat", 20.0, 4), ("lon", 100.0, 6)]:
