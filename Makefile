@@ -62,6 +62,8 @@ bench: setup
 	$(PYTHON) benchmarks/regridding.py
 	$(PYTHON) benchmarks/preparation.py $(BENCH)
 	$(PYTHON) benchmarks/training.py
+	$(PYTHON) benchmarks/baselines.py
+	$(PYTHON) benchmarks/trends.py
 
 serve: setup
 	$(STUDY) print(study.directory / '_build/html')" $(PROFILE) | \
