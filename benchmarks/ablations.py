@@ -82,8 +82,7 @@ def fused(study, network, experiment_id, months):
 
 def trained(study):
     """The row of a network: its scores, its size and its epochs."""
-    fit(study)
-    network = load(study)
+    network = fit(study)
     held_out, tested = (getattr(study.periods, name) for name in ("validation", "test"))
     past, late = slice(held_out[0], tested[1]), slice(*LATE)
     estimate = xr.concat(

@@ -775,14 +775,15 @@ def _cds_credentials():
         "copy the two lines `url` and `key` from https://cds.climate.copernicus.eu/how-to-api to "
         "~/.cdsapirc, and run again"
     )
+    reason = ""
     try:
         url, key, verify = get_url_key_verify(None, None, None)
-    except Exception:  # what cdsapi raises has no narrower class
-        url, key, verify = "", "", None
+    except Exception as error:  # what cdsapi raises has no narrower class
+        url, key, verify, reason = "", "", None, f" ({error})"
     url, key = url.strip(), key.strip()  # a line end of Windows is no part of them
     if not (url and key):
         raise _Refused(
-            "there are no credentials for the Climate Data Store: make an account at "
+            f"there are no credentials for the Climate Data Store{reason}: make an account at "
             f"https://cds.climate.copernicus.eu, {remedy}"
         )
     if ":" in key:

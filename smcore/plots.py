@@ -408,14 +408,12 @@ def architecture(config, *, coarse, fine):
     x = layer(ahead(x), "bilinear interpolation", low, text=f"× {config.scale_factor}")
     x = layer(ahead(x), "convolution 3 × 3", high, text=f"{channels}")
     joined = ahead(x)
-    parts = {"features": 0.45, "inputs": 0.45}  # joined on the fine grid
-    if config.auxiliary_channels:
-        parts = {"fields": 0.2} | parts
-    depth_joined = sum(parts.values())
-    top, centres = depth_joined / 2, {}
-    for name, height in parts.items():
-        centres[name] = top - height / 2
-        after = layer(joined, "field", height, y=centres[name])
+    # joined on the fine grid: auxiliary fields, features, inputs
+    parts = [0.2, 0.45, 0.45] if config.auxiliary_channels else [0.45, 0.45]
+    depth_joined = sum(parts)
+    top = depth_joined / 2
+    for height in parts:
+        after = layer(joined, "field", height, y=top - height / 2)
         top -= height
     if config.auxiliary_channels:
         fields = layer(x - wide, "field", 0.35, y=high / 2 + 0.3)

@@ -562,6 +562,4 @@ def _restore(checkpoint, network, optimiser):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Train the network of a study.")
     parser.add_argument("--profile", default="demo", help="name of a profile, or a .yml file")
-    parser.add_argument("--anew", action="store_true", help="do not go on from a checkpoint")
-    arguments = parser.parse_args()
-    fit(Study.load(arguments.profile), resume=not arguments.anew)
+    fit(Study.load(parser.parse_args().profile))

@@ -483,7 +483,9 @@ def test_download_says_when_the_key_is_wrong(archive):
 def test_download_needs_credentials_for_era5land_only(archive, monkeypatch):
     monkeypatch.setenv("CDSAPI_RC", str(archive.directory / "none"))
     archive.publish_source("CanESM5")
-    with pytest.raises(acquire.Unfinished, match="no credentials.*how-to-api to ~/.cdsapirc"):
+    with pytest.raises(
+        acquire.Unfinished, match="no credentials.*Missing/incomplete.*how-to-api to ~/.cdsapirc"
+    ):
         acquire.download(acquire.plan(archive.study("CanESM5")))
     assert archive.found() == archive.contents
 

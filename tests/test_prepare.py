@@ -421,3 +421,17 @@ def test_prepare_names_a_series_with_values_only_outside_the_domain(copy):
     with pytest.raises(ValueError, match="Birch ssp585: on the coarse grid.*2015-04"):
         prepare(accepting)
     assert list(pd.read_csv(copy.prepared / "quality.csv")["verdict"])[3] == "error"
+
+
+@pytest.mark.parametrize(
+    ("opened", "name"),
+    [
+        (lambda study: open_predictors(study, "ssp126"), "theta_Alder_ssp126.nc"),
+        (open_reference, "reference.nc"),
+        (open_static, "static.nc"),
+    ],
+)
+def test_what_is_not_prepared_is_named_with_its_chapter(tiny_study, tmp_path, opened, name):
+    study = tiny_study.model_copy(update={"directory": tmp_path})
+    with pytest.raises(FileNotFoundError, match=f"{name}: .*run chapter 01_data_preparation"):
+        opened(study)
