@@ -237,6 +237,8 @@ class Study(_Strict):
     name: str
     title: str
     network: Network
+    # presets that are trained and scored beside it, with their changes
+    compared: dict[str, Network] = {}
     # an ensemble of networks, one for each; by default one network with the seed of the preset
     seeds: Annotated[tuple[int, ...], AfterValidator(_once)] = ()
     # estimates with dropout from each network, for mean and standard deviation; None: without
@@ -327,6 +329,15 @@ class Study(_Strict):
     def period(self, experiment_id):
         """First and last year of an experiment in this study."""
         return self.periods.historical if experiment_id == "historical" else self.periods.future
+
+    @property
+    def presets(self):
+        """This study by the name of its network, and one like it for each compared preset."""
+        networks = {self.network.name: self.network} | self.compared
+        return {
+            name: self.model_copy(update={"network": network, "compared": {}})
+            for name, network in networks.items()
+        }
 
     @property
     def members(self):
@@ -427,6 +438,22 @@ def _resolve(raw):
     else:
         problems.append(f"network: {preset!r}: expected one of {', '.join(NETWORKS)}")
         raw["network"] = NETWORKS["paper"]
+    compared = raw.get("compared") or {}
+    if not isinstance(compared, dict):
+        problems.append(
+            f"compared: {compared!r}: expected presets with their changes, such as anchored: {{}}"
+        )
+        compared = {}
+    for name, changes in compared.items():
+        if name not in NETWORKS:
+            problems.append(f"compared: {name!r}: expected one of {', '.join(NETWORKS)}")
+        elif not isinstance(changes or {}, dict):
+            problems.append(f"compared.{name}: {changes!r}: expected `key: value` lines or {{}}")
+    raw["compared"] = {
+        name: NETWORKS[name].model_dump() | (changes or {})
+        for name, changes in compared.items()
+        if name in NETWORKS and name != preset and isinstance(changes or {}, dict)
+    }
 
     directory = ROOT / str(raw.get("directory") or f"data/{raw['name']}")
     raw["directory"] = directory

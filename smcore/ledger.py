@@ -7,7 +7,7 @@ VERDICTS = ("agrees", "differs", "not testable", "impossible", "demo")
 IMPOSSIBLE = {"taylor-amplitude"}
 
 
-def finding(found, agrees, *, region, note=""):
+def finding(found, agrees, *, region, interval="", note=""):
     """What a chapter found for one claim.
 
     Parameters
@@ -18,11 +18,19 @@ def finding(found, agrees, *, region, note=""):
         Whether it is what the claim says; None where that cannot be said.
     region : str
         The area that it was computed for.
+    interval : str, optional
+        Between what it may lie, and of what kind that interval is.
     note : str, optional
         Variant of the definition, where the paper leaves it open.
     """
     agrees = None if agrees is None else bool(agrees)
-    return {"found": str(found), "agrees": agrees, "region": region, "note": note}
+    return {
+        "found": str(found),
+        "agrees": agrees,
+        "interval": interval,
+        "region": region,
+        "note": note,
+    }
 
 
 def verdicts(claims, results, *, synthetic=False):
@@ -42,8 +50,8 @@ def verdicts(claims, results, *, synthetic=False):
     Returns
     -------
     pd.DataFrame
-        Index ``id``; columns ``where``, ``claim``, ``claimed``, ``found``, ``region``,
-        ``verdict`` and ``note``.
+        Index ``id``; columns ``where``, ``claim``, ``claimed``, ``found``, ``interval``,
+        ``region``, ``verdict`` and ``note``.
 
     Raises
     ------
@@ -65,6 +73,7 @@ def verdicts(claims, results, *, synthetic=False):
                 "claim": _claim(claim),
                 "claimed": _claimed(claim),
                 "found": found["found"] if found else "",
+                "interval": found["interval"] if found else "",
                 "region": found["region"] if found else "",
                 "verdict": _verdict(claim, found, synthetic),
                 "note": "; ".join(filter(None, [claim.get("note"), found and found["note"]])),

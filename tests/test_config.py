@@ -394,3 +394,34 @@ def test_load_refuses_samples_of_a_dropout_that_is_none(problems):
 def test_load_refuses_a_single_sample_of_dropout(problems):
     (line,) = problems(dropout_samples=1)
     assert "dropout_samples" in line and "2" in line
+
+
+def test_presets_holds_the_study_itself_and_one_for_each_compared_preset(profile):
+    study = Study.load(
+        profile(network="sound", compared={"anchored": {"epochs": 2}, "paper": None})
+    )
+    assert list(study.presets) == ["sound", "anchored", "paper"]
+    assert study.presets["anchored"].network == NETWORKS["anchored"].model_copy(
+        update={"epochs": 2}
+    )
+    assert study.presets["paper"].network == NETWORKS["paper"]
+    assert study.presets["sound"].model == study.model
+    assert len({one.product("historical") for one in study.presets.values()}) == 3
+
+
+def test_presets_leaves_out_the_preset_that_is_the_network_itself(profile):
+    study = Study.load(profile(network="anchored", compared={"anchored": {"epochs": 2}}))
+    assert list(study.presets) == ["anchored"]
+    assert study.presets["anchored"].network.epochs == study.network.epochs
+
+
+def test_compared_names_every_problem(problems):
+    lines = "\n".join(problems(compared={"sounds": {}, "anchored": {"featurs": 3}, "paper": 3}))
+    for problem in (
+        "compared: 'sounds': expected one of paper, sound, anchored",
+        "compared.paper: 3: expected `key: value` lines or {}",
+        "compared.anchored.featurs: 3: unknown key; did you mean 'features'?",
+    ):
+        assert problem in lines
+    (line,) = problems(compared=["anchored"])
+    assert "expected presets with their changes" in line

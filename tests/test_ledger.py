@@ -42,7 +42,7 @@ def test_verdicts_are_those_worked_by_hand():
 def test_verdicts_print_what_was_claimed_and_found():
     ledger = verdicts(CLAIMS, FINDINGS)
     assert list(ledger.columns) == [
-        "where", "claim", "claimed", "found", "region", "verdict", "note"
+        "where", "claim", "claimed", "found", "interval", "region", "verdict", "note"
     ]  # fmt: skip
     assert ledger["claimed"].tolist() == ["< 0.04 70.14 %", "> 0", "-14.85 %", "40", "larger"]
     assert ledger["claim"].tolist() == [
