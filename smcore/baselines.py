@@ -50,6 +50,22 @@ def ensemble_mean(predictors, reference, *, train_period):
     return _finished(estimate, reference, "ensemble mean")
 
 
+def bias_removed(predictors, reference, *, train_period):
+    """The interpolated ensemble mean less its mean bias in each cell.
+
+    Parameters, result and errors are those of :func:`ensemble_mean`. The bias is the difference
+    of the means over all months of `train_period`, which `predictors` therefore have to hold as
+    well: the ensemble's own season is kept. Taken by calendar month, the same would be
+    :func:`delta_change`.
+    """
+    _check(predictors, reference)
+    observed = _in_train_period(reference, train_period, "reference")
+    upsampled = _upsampled(predictors.mean("source_id"), reference)
+    past = _in_train_period(upsampled, train_period, "predictors")
+    bias = past.mean("time", dtype=float) - observed.mean("time", dtype=float)
+    return _finished(upsampled - bias.astype("float32"), reference, "ensemble mean, bias removed")
+
+
 def climatology(predictors, reference, *, train_period):
     """The reference's mean of the calendar month: no weather, no change.
 

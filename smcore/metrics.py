@@ -8,6 +8,7 @@ estimates on the same cells and months, mask them with :func:`common_mask`.
 
 import numpy as np
 import xarray as xr
+from scipy.special import stdtr
 
 from smcore.baselines import monthly_climatology
 
@@ -371,9 +372,8 @@ def bootstrap_scores(estimate, reference, *, weights=None, resamples=1000, seed)
         dask_gufunc_kwargs={"allow_rechunk": True, "output_sizes": {"year": years, "sum": 8}},
         output_dtypes=[float],
     )
-    drawn = np.random.default_rng(seed).integers(years, size=(resamples, years))
-    times_drawn = (drawn[:, :, None] == np.arange(years)).sum(axis=1)
-    resampled = xr.dot(xr.DataArray(times_drawn, dims=("resample", "year")), sums, dim="year")
+    times_drawn = xr.DataArray(_times_drawn(years, resamples, seed), dims=("resample", "year"))
+    resampled = xr.dot(times_drawn, sums, dim="year")
     resampled = resampled.transpose(..., "resample", "sum")
     scores = _scores(resampled.values)
     like = resampled.isel(sum=0)
@@ -381,6 +381,118 @@ def bootstrap_scores(estimate, reference, *, weights=None, resamples=1000, seed)
     for name, score in result.data_vars.items():
         score.attrs = _units_of(name, reference)
     return result.assign_coords(_used(common, None))
+
+
+def bootstrap_years(annual, *, resamples=1000, seed):
+    """Means over years drawn with replacement.
+
+    Parameters
+    ----------
+    annual : xr.DataArray
+        With the dimension year; further ones, such as lat and lon, are kept.
+    resamples, seed
+        As in :func:`bootstrap_scores`, and the same years for the same seed and number of years.
+
+    Returns
+    -------
+    xr.DataArray
+        In single precision, with the new dimension ``resample`` in place of year: for
+        statistics of maps, such as a share of area.
+    """
+    share = _times_drawn(annual.sizes["year"], resamples, seed) / annual.sizes["year"]
+    weights = xr.DataArray(share.astype("float32"), dims=("resample", "year"))
+    return xr.dot(weights, annual.astype("float32").drop_vars("year", errors="ignore"), dim="year")
+
+
+def paired_test(one, other, *, dim="year"):
+    """Whether two series of errors differ in their mean, for each cell.
+
+    Parameters
+    ----------
+    one, other : xr.DataArray
+        Errors of two estimates, such as the mean absolute error of each year, with `dim`.
+    dim : str, default: "year"
+        Dimension along which they are pairs, each independent of the others.
+
+    Returns
+    -------
+    xr.Dataset
+        ``difference``: the mean of ``one - other``. ``p_value`` of Student's two-sided t-test for
+        pairs; NaN where all differences are the same or fewer than two are valid.
+
+    Raises
+    ------
+    ValueError
+        If units or coordinates differ.
+    """
+    difference = _difference(one, other)
+    pairs = difference.notnull().sum(dim)
+    spread = difference.std(dim, ddof=1).where(difference.max(dim) > difference.min(dim))
+    mean = difference.mean(dim)
+    t = mean / (spread / np.sqrt(pairs))
+    p_value = xr.apply_ufunc(lambda freedom, t: 2 * stdtr(freedom, -abs(t)), pairs - 1, t)
+    return xr.Dataset({"difference": mean.assign_attrs(one.attrs), "p_value": p_value})
+
+
+def monthly_mse(estimate, reference, *, regions, weights):
+    """Mean squared error by region and calendar month.
+
+    Parameters
+    ----------
+    estimate, reference : xr.DataArray
+        As in :func:`bias`, with dimensions time, lat, lon.
+    regions : xr.DataArray of bool
+        Masks with dimensions region, lat, lon.
+    weights : xr.DataArray
+        Areas of the cells.
+
+    Returns
+    -------
+    xr.DataArray
+        In the squared units, with dimensions region and month (1 to 12): ``1 - ratio`` of two of
+        them is a skill score. NaN where a region has no pair.
+    """
+    squared = _difference(estimate, reference) ** 2
+    month = squared["time"].dt.month.values
+    by_month = [squared.isel(time=month == number).mean("time") for number in range(1, 13)]
+    index = xr.Variable("month", range(1, 13))
+    squared = xr.concat(by_month, index)
+    return squared.weighted(regions * weights).mean(("lat", "lon")).transpose("region", "month")
+
+
+def outside_range(predictors, *, train_period):
+    """Values beyond those that a source had in the same cell and calendar month in training.
+
+    Parameters
+    ----------
+    predictors : xr.DataArray
+        With the dimension time, one value per month, beside any others.
+    train_period : pair of str
+        First and last year, both included.
+
+    Returns
+    -------
+    xr.DataArray of bool
+        As `predictors`; False in the training period itself.
+
+    Notes
+    -----
+    Of n independent training years without change, a further year lies outside with probability
+    2/(n + 1): 9.5 % for 20 years, 3.9 % for 50. What exceeds that is new to the network.
+    """
+    month = predictors["time"].dt.month.values
+    inside = predictors.sel(time=slice(*train_period))
+    parts = []
+    for number in range(1, 13):
+        past = inside.isel(time=inside["time"].dt.month.values == number)
+        if past.sizes["time"] == 0:
+            raise ValueError(
+                f"`train_period` must hold every calendar month of `predictors`, got "
+                f"{train_period[0]} to {train_period[1]} without month {number}"
+            )
+        here = predictors.isel(time=month == number)
+        parts.append((here < past.min("time")) | (here > past.max("time")))
+    return xr.concat(parts, "time").sortby("time").transpose(*predictors.dims)
 
 
 def confidence_interval(scores):
@@ -395,9 +507,10 @@ def confidence_interval(scores):
     Returns
     -------
     xr.DataArray or xr.Dataset
-        The percentiles 2.5 and 97.5, along the new dimension ``bound`` (``low``, ``high``).
+        The percentiles 2.5 and 97.5, along the new dimension ``bound`` (``low``, ``high``). NaN
+        where a resample is.
     """
-    bounds = scores.quantile([0.025, 0.975], "resample", keep_attrs=True)
+    bounds = scores.quantile([0.025, 0.975], "resample", keep_attrs=True, skipna=False)
     return bounds.rename(quantile="bound").assign_coords(bound=["low", "high"])
 
 
@@ -601,6 +714,12 @@ def _whole_years(field):
             f"{month.size} months of {years}"
         )
     return years
+
+
+def _times_drawn(years, resamples, seed):
+    """How often each year is drawn, (resample, year)."""
+    drawn = np.random.default_rng(seed).integers(years, size=(resamples, years))
+    return (drawn[:, :, None] == np.arange(years)).sum(axis=1)
 
 
 def _cell_weights(weights, reference):

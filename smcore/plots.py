@@ -76,7 +76,20 @@ QUANTITIES = {
     "bias": Quantity("bias", "m3 m-3", _centred(0.02, 0.04, 0.08, 0.12)),
     "difference": Quantity("difference", "m3 m-3", _centred(0.02, 0.04, 0.08, 0.12)),
     "correlation": Quantity("correlation", "1", _CORRELATION, "cividis", "min"),
+    # purple is better, in skill and where the error of the second is taken from that of the first
     "skill_score": Quantity("skill score", "1", _centred(0.05, 0.1, 0.2, 0.4, 0.8), "PuOr"),
+    "mae_difference": Quantity(
+        "difference of mean absolute errors",
+        "m3 m-3",
+        _centred(0.0025, 0.005, 0.01, 0.02, 0.04),
+        "PuOr_r",
+    ),
+    "anomaly_correlation": Quantity(
+        "correlation without the season", "1", _centred(0.1, 0.2, 0.4, 0.6, 0.8), "PuOr", "neither"
+    ),
+    "variance_ratio": Quantity(
+        "ratio of variances", "1", (0.05, 0.1, 0.2, 0.5, 0.8, 1.25, 2, 5, 10, 20), "PuOr"
+    ),
     "ssmi_slope": Quantity("SSMI slope", "decade-1", _centred(0.05, 0.1, 0.2, 0.3, 0.4)),
     "theta_slope": Quantity(
         "slope of water content", "m3 m-3 decade-1", _centred(0.001, 0.002, 0.004, 0.008)
@@ -484,26 +497,121 @@ def loss_curve(history, *, best_epoch=None, baseline=None):
 
 
 @plt.rc_context(STYLE)
-def permutations(result, *, quantity):
-    """Histogram of a score over shuffled years, and the score of the years in their order.
+def intervals(scores, *, label, better, line):
+    """Scores with their intervals, one line a dataset, one panel for each thing scored against.
 
     Parameters
     ----------
-    result : xr.Dataset
-        From `smcore.metrics.year_permutation_test`.
+    scores : xr.Dataset
+        ``value``, and ``low`` and ``high`` where there is an interval, with dimensions dataset
+        and against. Products and ensemble mean are coloured as in `site_series`.
+    label : str
+        What is scored, with its units.
+    better : {"left", "right"}
+        The side of better values.
+    line : str
+        The dataset whose value runs through its panel as a line.
+    """
+    _require_dims(scores["value"], "scores", "dataset", "against")
+    names = [str(name) for name in scores["dataset"].values]
+    fig = _figure(TWO_COLUMNS, 0.75 + 0.165 * len(names), layout="constrained")
+    axes = fig.subplots(1, scores.sizes["against"], squeeze=False, sharey=True)[0]
+    styles = _dataset_styles(names)
+    arrow = f"({'better →' if better == 'right' else '← better'})"
+    for number, (ax, against) in enumerate(zip(axes, scores["against"].values)):
+        here = scores.sel(against=against).transpose("dataset")
+        for row, name in enumerate(names):
+            product = name.startswith("product")
+            colour = styles[name]["color"] if product or name in ENSEMBLES else "black"
+            ends = here["low"].values[row], here["high"].values[row]
+            ax.plot(ends, [row, row], color=colour, linewidth=1.2)
+            mark = {"marker": "D" if product else "o", "markersize": 4, "color": colour}
+            ax.plot(here["value"].values[row], row, markeredgecolor="black", **mark)
+        level = float(here["value"].sel(dataset=line))
+        ax.axvline(level, color="0.3", linewidth=0.7, linestyle="--", label=line, zorder=0)
+        ax.set_title(f"{_letter(number)} against the {against}", loc="left")
+        ax.set_xlabel(f"{label} {arrow}")
+        ax.xaxis.set_major_locator(MaxNLocator(6))
+        ax.grid(axis="x", color="0.9", linewidth=0.4)
+        ax.set_axisbelow(True)
+    axes[0].set_yticks(range(len(names)), names)
+    axes[0].set_ylim(len(names) - 0.4, -0.6)
+    return fig
+
+
+@plt.rc_context(STYLE)
+def heat_map(values, *, quantity, row, col, panel):
+    """A quantity as a table of colours with its numbers, one panel for each value of `panel`.
+
+    Parameters
+    ----------
+    values : xr.DataArray
+        Dimensions `row`, `col` and `panel`.
+    quantity : str
+        A key of ``QUANTITIES``.
+    row, col, panel : str
+        Dimensions that run over rows, columns and panels.
+    """
+    _require_dims(values, "values", row, col, panel)
+    style = QUANTITIES[quantity]
+    fig = _figure(
+        TWO_COLUMNS,
+        0.75 + values.sizes[panel] * (0.22 + 0.2 * values.sizes[row]),
+        layout="constrained",
+    )
+    axes = fig.subplots(values.sizes[panel], squeeze=False, sharex=True)[:, 0]
+    colours = plt.get_cmap(style.cmap)
+    for number, (ax, name) in enumerate(zip(axes, values[panel].values)):
+        here = values.sel({panel: name}).transpose(row, col)
+        text = np.vectorize(lambda x: f"{x:z.2f}".replace("-", "−"))(here.values)
+        options = {"norm": style.norm, "cmap": style.cmap, "cbar": False, "linewidths": 0.3}
+        sns.heatmap(here.values, annot=text, fmt="", annot_kws={"size": 6.5}, ax=ax, **options)
+        shown = here.values[~np.isnan(here.values)]
+        for written, value in zip(ax.texts, shown):
+            dark = np.dot(colours(style.norm(value))[:3], (0.299, 0.587, 0.114)) < 0.5
+            written.set_color("white" if dark else "black")
+        ax.set_yticks(np.arange(here.sizes[row]) + 0.5, here[row].values, rotation=0)
+        ax.set_xticks(np.arange(here.sizes[col]) + 0.5, here[col].values)
+        ax.tick_params(length=0)
+        ax.set_facecolor(MISSING)
+        ax.set_title(f"{_letter(number)} {_name(name)}", loc="left")
+    mappable = plt.cm.ScalarMappable(style.norm, style.cmap)
+    bar = fig.colorbar(mappable, ax=axes, location="bottom", ticks=style.levels, aspect=50)
+    bar.ax.set_xticklabels(_numbers(style.levels))
+    bar.set_label(style.title)
+    return fig
+
+
+@plt.rc_context(STYLE)
+def permutations(results, *, quantity):
+    """Histograms of a score over shuffled years, and the score of the years in their order.
+
+    Parameters
+    ----------
+    results : dict of str to xr.Dataset
+        From `smcore.metrics.year_permutation_test`, one panel each.
     quantity : str
         A key of ``QUANTITIES``, for the label.
     """
-    fig = _figure(ONE_COLUMN, 1.9, layout="constrained")
-    ax = fig.subplots()
-    count = f"{result.sizes['permutation']} orders of the years"
-    ax.hist(result["permuted"], bins=30, color="0.75", label=count)
-    observed = {"color": PRODUCT_COLOURS[0], "linewidth": 1.5}
-    p_value = float(result["p_value"])
-    ax.axvline(float(result["observed"]), label=f"as they are, p = {p_value:.3f}", **observed)
-    ax.set(xlabel=QUANTITIES[quantity].title, ylabel="orders")
-    ax.xaxis.set_major_locator(MaxNLocator(5))
-    fig.legend(loc="outside upper center", ncols=2)
+    columns = min(len(results), 3)
+    rows = -(-len(results) // columns)
+    width = ONE_COLUMN if columns == 1 else TWO_COLUMNS
+    fig = _figure(width, 0.4 + 1.5 * rows, layout="constrained")
+    axes = fig.subplots(rows, columns, squeeze=False).flat
+    for ax in axes[len(results) :]:
+        ax.remove()
+    for number, (ax, (name, result)) in enumerate(zip(axes, results.items())):
+        count = f"{result.sizes['permutation']} orders of the years"
+        ax.hist(result["permuted"], bins=30, color="0.75", label=count)
+        observed = {"color": PRODUCT_COLOURS[0], "linewidth": 1.5, "label": "as they are"}
+        ax.axvline(float(result["observed"]), **observed)
+        title = f"{_letter(number)} {name}, p = {float(result['p_value']):.3f}"
+        ax.set_title(title if len(results) > 1 else title[4:], loc="left")
+        ax.set(ylabel="orders" if number % columns == 0 else None)
+        ax.xaxis.set_major_locator(MaxNLocator(3))
+    fig.supxlabel(QUANTITIES[quantity].title, fontsize=STYLE["axes.labelsize"])
+    handles, labels = axes[0].get_legend_handles_labels()
+    fig.legend(handles[::-1], labels[::-1], loc="outside upper center", ncols=2)
     return fig
 
 

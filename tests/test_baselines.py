@@ -7,6 +7,7 @@ from scipy.stats import rankdata
 from smcore.baselines import (
     PENALTIES,
     anomalies,
+    bias_removed,
     climatology,
     delta_change,
     ensemble_mean,
@@ -27,6 +28,7 @@ def validated_ridge(predictors, reference, *, train_period):
 ALL = [
     ensemble_mean,
     climatology,
+    bias_removed,
     delta_change,
     mean_variance_scaling,
     quantile_delta_mapping,
@@ -473,3 +475,17 @@ def test_ridge_needs_every_month_and_no_experiments(predictors, observed):
         ridge(predictors.isel(time=slice(0, 25)), observed, **TRAIN, **VALIDATION)
     with pytest.raises(ValueError, match="`predictors` must have the dimensions.*experiment_id"):
         ridge(predictors.expand_dims("experiment_id"), observed, **TRAIN, **VALIDATION)
+
+
+def test_bias_removed_has_the_mean_of_the_reference_and_the_season_of_the_sources(
+    predictors, observed
+):
+    estimate, raw = (f(predictors, observed, **TRAIN) for f in (bias_removed, ensemble_mean))
+    train = slice(*TRAIN["train_period"])
+    for lat, lon in CELLS[:2]:
+        x, y, z = (
+            field.sel(lat=lat, lon=lon, time=train).values.astype(float)
+            for field in (estimate, observed, raw)
+        )
+        np.testing.assert_allclose(x.mean(), np.nanmean(y), atol=1e-6)
+        np.testing.assert_allclose(x - z, (x - z)[0], atol=1e-6)

@@ -11,12 +11,16 @@ from smcore.metrics import (
     area_share,
     bias,
     bootstrap_scores,
+    bootstrap_years,
     common_mask,
     confidence_interval,
     correlation,
     deseasonalised,
     mae,
+    monthly_mse,
     mse_decomposition,
+    outside_range,
+    paired_test,
     rmsd,
     skill_score,
     spatial_correlation,
@@ -667,3 +671,90 @@ def test_year_permutation_test_needs_a_known_score_and_200_permutations(guess, t
         year_permutation_test(guess, truth, score="bias", seed=0)
     with pytest.raises(ValueError, match="`permutations` must be at least 200, got 100"):
         year_permutation_test(guess, truth, score="mae", permutations=100, seed=0)
+
+
+def test_bootstrap_years_are_the_means_of_all_draws():
+    annual = xr.DataArray([[1.0, 10], [2, 20], [4, 40]], dims=("year", "lat"))
+    drawn = bootstrap_years(annual, resamples=4000, seed=3)
+    np.testing.assert_allclose(drawn.isel(lat=1), 10 * drawn.isel(lat=0), rtol=1e-6)
+    # the 27 ordered draws of three years
+    values = np.array([annual.values[list(d), 0].mean() for d in np.ndindex(3, 3, 3)])
+    found = np.unique(drawn.isel(lat=0).values.astype(float).round(4))
+    np.testing.assert_array_equal(found, np.unique(values.round(4)))
+    np.testing.assert_allclose(drawn.isel(lat=0).mean(), values.mean(), atol=0.02)
+
+
+def test_bootstrap_years_draw_the_years_of_bootstrap_scores():
+    guess = monthly(8)
+    squares = ((guess - monthly(5)) ** 2).groupby("time.year").mean().isel(lat=1, lon=1)
+    one = {"lat": [1], "lon": [1]}
+    scores = bootstrap_scores(guess.isel(one), monthly(5).isel(one), resamples=50, seed=7)
+    drawn = bootstrap_years(squares, resamples=50, seed=7)
+    np.testing.assert_allclose(drawn, scores["rmsd"] ** 2, rtol=1e-5)
+
+
+def test_paired_test_agrees_with_scipy():
+    random = np.random.default_rng(0)
+    one, other = (
+        xr.DataArray(random.normal(mean, 1, (7, 3, 4)), dims=("year", "lat", "lon"))
+        for mean in (0, 0.5)
+    )
+    one[2, 0, 0] = np.nan
+    found = paired_test(one, other)
+    expected = stats.ttest_rel(one.values, other.values, axis=0, nan_policy="omit")
+    np.testing.assert_allclose(found["p_value"], expected.pvalue, rtol=1e-10)
+    np.testing.assert_allclose(found["difference"], np.nanmean(one.values - other.values, axis=0))
+
+
+def test_paired_test_of_equal_differences_or_one_year_is_nan():
+    zero = xr.DataArray([[0.1, 0.2, 0.3], [0.1, 0.1, 0.1]], dims=("lat", "year"))
+    assert np.isnan(paired_test(zero, zero)["p_value"]).all()
+    assert np.isnan(paired_test(zero.isel(year=[0]), 2 * zero.isel(year=[0]))["p_value"]).all()
+
+
+def test_monthly_mse_agrees_with_a_slow_loop(guess, truth):
+    weights = np.cos(np.deg2rad(truth.lat)) * xr.ones_like(truth.lon)
+    north = truth.lat + 0 * truth.lon > 25
+    nowhere = north & False
+    regions = together({"north": north, "all": ~nowhere, "nowhere": nowhere}, dim="region")
+    found = monthly_mse(guess, truth, regions=regions, weights=weights)
+    assert found.dims == ("region", "month") and found.shape == (3, 12)
+    difference, areas = (guess - truth).values, weights.values
+    for region, mask in (("north", north.values), ("all", np.ones((3, 4), bool))):
+        for month in (1, 5):
+            total = weight = 0
+            for lat, lon in zip(*np.nonzero(mask)):
+                series = difference[month - 1 :: 12, lat, lon]
+                series = series[np.isfinite(series)]
+                if series.size:
+                    total += areas[lat, lon] * (series**2).mean()
+                    weight += areas[lat, lon]
+            np.testing.assert_allclose(found.sel(region=region, month=month), total / weight)
+    assert found.sel(region="nowhere").isnull().all()
+
+
+def test_outside_range_compares_with_the_training_years_of_the_same_month():
+    time = pd.date_range("2000-01", periods=36, freq="MS")
+    season = np.tile(np.arange(12.0), 3)
+    field = xr.DataArray(season[:, None] + [[0.0, 5]], dims=("time", "lat"), coords={"time": time})
+    field[12:24] += 1  # 2001: one more than 2000
+    field[24:36] += 0.5  # 2002: between
+    field[26, 0] += 0.6  # March 2002 above
+    field[27, 1] -= 0.6  # April 2002 below
+    found = outside_range(field, train_period=("2000", "2001"))
+    assert found.dims == ("time", "lat")
+    assert list(zip(*np.nonzero(found.values))) == [(26, 0), (27, 1)]
+
+
+def test_outside_range_of_years_like_the_others_is_two_in_n_plus_one():
+    random = np.random.default_rng(1)
+    time = pd.date_range("1950-01", "1970-12", freq="MS")
+    values = random.standard_normal((time.size, 500))
+    field = xr.DataArray(values, dims=("time", "lat"), coords={"time": time})
+    found = outside_range(field, train_period=("1950", "1969")).sel(time="1970")
+    np.testing.assert_allclose(found.mean(), 2 / 21, atol=0.01)
+
+
+def test_outside_range_needs_every_month_in_training(guess):
+    with pytest.raises(ValueError, match="without month 1"):
+        outside_range(guess, train_period=("2008-02", "2008-12"))

@@ -280,23 +280,62 @@ def test_loss_curve_draws_the_learning_rate_below():
     assert [ax.get_ylabel() for ax in fig.axes][1] == "learning\nrate"
 
 
-def test_permutations_mark_the_score_of_the_true_order():
+def permuted(p_value):
     random = np.random.default_rng(0)
-    result = xr.Dataset(
-        {
-            "observed": 0.025,
-            "permuted": ("permutation", random.normal(0.03, 0.001, 500)),
-            "p_value": 1 / 501,
-        }
-    )
-    fig = draw(plots.permutations(result, quantity="rmsd"))
+    values = ("permutation", random.normal(0.03, 0.001, 500))
+    return xr.Dataset({"observed": 0.025, "permuted": values, "p_value": p_value})
+
+
+def test_permutations_mark_the_score_of_the_true_order():
+    fig = draw(plots.permutations({"product": permuted(1 / 501)}, quantity="rmsd"))
     (ax,) = fig.axes
-    assert ax.get_xlabel() == "root mean square difference (m³ m⁻³)"
+    assert fig.get_supxlabel() == "root mean square difference (m³ m⁻³)"
+    assert ax.get_title("left") == "product, p = 0.002"
     assert sum(patch.get_height() for patch in ax.patches) == 500
     (line,) = ax.lines
     assert set(line.get_xdata()) == {0.025}
     labels = [text.get_text() for text in fig.legends[0].get_texts()]
-    assert labels == ["500 orders of the years", "as they are, p = 0.002"]
+    assert sorted(labels) == ["500 orders of the years", "as they are"]
+
+
+def test_permutations_have_a_panel_for_each_estimate():
+    fig = draw(plots.permutations(dict.fromkeys("abcd", permuted(0.5)), quantity="rmsd"))
+    assert [ax.get_title("left") for ax in fig.axes][3] == "(d) d, p = 0.500"
+
+
+def test_intervals_draw_value_ends_and_the_line_of_the_baseline():
+    names, against = ["product, sound", "ensemble mean", "climatology"], ["reference", "truth"]
+    value = xr.DataArray(
+        [[1.0, 4], [2, 5], [3, 6]], {"dataset": names, "against": against}, ("dataset", "against")
+    )
+    scores = xr.Dataset({"value": value, "low": value - 0.5, "high": value + 0.25})
+    fig = draw(plots.intervals(scores, label="RMSD", better="left", line="climatology"))
+    one, other = fig.axes
+    assert one.get_title("left") == "(a) against the reference"
+    assert other.get_xlabel() == "RMSD (← better)"
+    bar, point = other.lines[2:4]
+    np.testing.assert_array_equal(bar.get_xydata(), [[4.5, 1], [5.25, 1]])
+    np.testing.assert_array_equal(point.get_xydata(), [[5, 1]])
+    assert set(other.lines[-1].get_xdata()) == {6}
+    assert [label.get_text() for label in one.get_yticklabels()] == names
+    assert len({to_hex(one.lines[2 * row].get_color()) for row in range(3)}) == 3
+
+
+def test_heat_map_writes_every_number_on_its_colour():
+    values = xr.DataArray(
+        [[[0.05, -0.9, np.nan], [1.0, 0.0, -0.123]]],
+        {"dataset": ["product"], "region": ["dry", "wet"], "month": ["J", "F", "M"]},
+        ("dataset", "region", "month"),
+    )
+    options = {"row": "region", "col": "month", "panel": "dataset"}
+    fig = draw(plots.heat_map(values, quantity="skill_score", **options))
+    assert texts(fig.axes[0]) == ["0.05", "−0.90", "1.00", "0.00", "−0.12"]
+    (bar,) = fig.axes[1:]
+    assert bar.get_xlabel() == "skill score (dimensionless)"
+    inks = [text.get_color() for text in fig.axes[0].texts]
+    assert inks == ["black", "white", "white", "black", "black"]
+    with pytest.raises(ValueError, match="dimensions"):
+        plots.heat_map(values.isel(month=0), quantity="skill_score", **options)
 
 
 @pytest.fixture

@@ -1,0 +1,160 @@
+"""What chapter 4 scores: the estimates on common cells, their scores, and the stored baselines."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from smcore import product, validation
+from smcore.baselines import climatology, ridge
+from smcore.prepare import open_predictors, open_reference
+from smcore.validation import BASELINES, open_baselines, open_estimates, score_table
+
+
+@pytest.fixture
+def study(prepared_study, tmp_path):
+    """The prepared study with a store of its own and a product that has a hole."""
+    folder = tmp_path / "prepared" / prepared_study.prepared.name
+    folder.mkdir(parents=True)
+    for path in prepared_study.prepared.iterdir():
+        if path.is_file():
+            (folder / path.name).symlink_to(path)
+    networks = {
+        name: network for name, network in prepared_study.compared.items() if name == "paper"
+    }
+    study = prepared_study.model_copy(update={"directory": tmp_path, "compared": networks})
+    reference = open_reference(study).load()
+    for number, one in enumerate(study.presets.values()):
+        theta = (reference + 0.01 * (number + 1)).assign_attrs(units="m3 m-3")
+        if number:
+            theta[{"lat": 12, "lon": slice(20, 30)}] = np.nan
+        product.write(theta, one.product("historical"), study=one)
+    return study
+
+
+def test_open_estimates_have_products_baselines_and_sources_on_common_cells(study):
+    estimates, reference = open_estimates(study)
+    names = estimates["dataset"].values.tolist()
+    assert names == ["product, sound", "product, paper", *BASELINES, *study.sources]
+    assert estimates["kind"].values.tolist() == ["product"] * 2 + ["baseline"] * 8 + ["source"] * 4
+    assert str(reference.time.values[0])[:7] == "2008-01" and reference.sizes["time"] == 84
+    assert (estimates.notnull() == reference.notnull()).all()
+    assert reference[:, 12, 20:30].isnull().all()
+    untouched = open_reference(study).sel(time=slice("2008", "2014"))
+    assert int(untouched.notnull().sum()) > int(reference.notnull().sum()) > 0
+    offset = estimates.sel(dataset="product, paper") - reference
+    np.testing.assert_allclose(offset.values[offset.notnull().values], 0.02, atol=1e-6)
+
+
+def test_open_estimates_refuse_a_product_of_other_months(study):
+    path = study.product("historical")
+    product.write(
+        product.open_product(path).sel(time=slice("2008", "2013")).load(), path, study=study
+    )
+    with pytest.raises(ValueError, match="time"):
+        open_estimates(study)
+
+
+def test_open_baselines_are_those_of_the_functions(study):
+    found = open_baselines(study)
+    predictors, reference = open_predictors(study, "historical"), open_reference(study).load()
+    train, test = study.periods.train, slice(*study.periods.test)
+    expected = {
+        "climatology": climatology(predictors, reference, train_period=train),
+        "ridge": ridge(
+            predictors, reference, train_period=train, validation_period=study.periods.validation
+        ),
+    }
+    for name, field in expected.items():
+        np.testing.assert_allclose(found[name], field.sel(time=test), atol=1e-6)
+        assert float(found[name].attrs["seconds"]) > 0
+
+
+def test_open_baselines_fit_once_and_again_only_for_other_input(study, monkeypatch):
+    open_baselines(study)
+    fitted = []
+
+    def noted(predictors, reference, **options):
+        fitted.append(options["train_period"])
+        return climatology(predictors, reference, **options)
+
+    monkeypatch.setitem(validation.BASELINES, "climatology", (noted, {}))
+    open_baselines(study)
+    assert fitted == []
+    periods = study.periods.model_copy(update={"train": ("1990", "1998")})
+    open_baselines(study.model_copy(update={"periods": periods}))
+    assert fitted == [("1990", "1998")]
+
+    path = study.prepared / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["files"]["reference.nc"] = "another"
+    path.unlink()
+    path.write_text(json.dumps(manifest))
+    open_baselines(study)
+    assert len(fitted) == 2
+
+
+@pytest.fixture
+def scored():
+    """Three estimates of seven years, and the areas of the cells."""
+    random = np.random.default_rng(0)
+    time = pd.date_range("2008-01", periods=84, freq="MS")
+    coords = {"time": time, "lat": [20.0, 30.0], "lon": [70.0, 80, 90]}
+    shape = (84, 2, 3)
+    reference = xr.DataArray(
+        random.uniform(0.1, 0.4, shape), coords, tuple(coords), attrs={"units": "m3 m-3"}
+    )
+    noise = {"product, sound": 0.01, "climatology": 0.05, "other": 0.0505}
+    fields = [reference + scale * random.standard_normal(shape) for scale in noise.values()]
+    estimates = xr.concat(fields, xr.Variable("dataset", list(noise)))
+    return estimates.assign_attrs(units="m3 m-3"), reference, xr.DataArray([3.0, 2.0], dims="lat")
+
+
+def test_score_table_agrees_with_numpy(scored):
+    estimates, reference, weights = scored
+    table = score_table(estimates, reference, weights=weights)
+    w = np.broadcast_to(weights.values[:, None], reference.shape).ravel()
+    y = reference.values.ravel()
+    mse = {}
+    for name in estimates.dataset.values:
+        x = estimates.sel(dataset=name).values.ravel()
+        mse[name] = np.average((x - y) ** 2, weights=w)
+        value = table["value"].sel(dataset=name)
+        np.testing.assert_allclose(value.sel(score="mae"), np.average(abs(x - y), weights=w))
+        np.testing.assert_allclose(value.sel(score="rmsd"), mse[name] ** 0.5)
+        np.testing.assert_allclose(value.sel(score="bias"), np.average(x - y, weights=w))
+        r = np.cov(x, y, aweights=w)
+        expected = r[0, 1] / np.sqrt(r[0, 0] * r[1, 1])
+        np.testing.assert_allclose(value.sel(score="correlation"), expected)
+    skill = table["value"].sel(dataset="other", score="skill")
+    np.testing.assert_allclose(skill, 1 - mse["other"] / mse["climatology"])
+
+
+def test_score_table_gives_the_interval_of_draws_of_years(scored):
+    estimates, reference, weights = scored
+    table = score_table(estimates, reference, weights=weights, seed=5)
+    absolute = abs(estimates - reference).weighted(weights + 0 * reference.lon).mean(("lat", "lon"))
+    annual = absolute.values.reshape(3, 7, 12).mean(axis=2)
+    random = np.random.default_rng(99)
+    means = annual[:, random.integers(7, size=(20000, 7))].mean(axis=2)
+    for bound, quantile in (("low", 0.025), ("high", 0.975)):
+        found = table[bound].sel(score="mae")
+        np.testing.assert_allclose(found, np.quantile(means, quantile, axis=1), rtol=0.01)
+
+
+def test_score_table_stars_a_winner_only_beyond_the_interval(scored):
+    estimates, reference, weights = scored
+    ahead = score_table(estimates, reference, weights=weights)["ahead"].sel(score="rmsd")
+    assert ahead.values.tolist() == [True, False, False]
+    near = score_table(estimates.isel(dataset=[1, 2]), reference, weights=weights)["ahead"]
+    assert not near.sel(score=["mae", "rmsd", "bias"]).any()
+
+
+def test_score_table_of_an_estimate_without_correlation_has_no_star_for_it(scored):
+    estimates, reference, weights = scored
+    flat = estimates.where(estimates.dataset != "other", 0.2).assign_attrs(units="m3 m-3")
+    table = score_table(flat, reference, weights=weights).sel(score="correlation")
+    assert np.isnan(table["value"].sel(dataset="other"))
+    assert table["ahead"].values.tolist() == [True, False, False]
