@@ -80,6 +80,17 @@ def fused(study, network, experiment_id, months):
     return theta if anchor is None else theta + anchor
 
 
+def of_baseline(study, baseline, **options):
+    """The scores of a baseline; the scenario continues the historical run."""
+    runs = [open_predictors(study, name) for name in ("historical", FUTURE)]
+    options |= {"train_period": study.periods.train}
+    past, whole = (
+        baseline(predictors, open_reference(study), **options)
+        for predictors in (runs[0], xr.concat(runs, "time"))
+    )
+    return scores(study, xr.concat([past, whole.sel(time=slice(*LATE))], "time"))
+
+
 def trained(study):
     """The row of a network: its scores, its size and its epochs."""
     network = fit(study)
@@ -123,12 +134,7 @@ def main():
         make_archive(study.directory / "archive", study)
         prepare(study)
         if name in BASELINES:
-            runs = [open_predictors(study, run) for run in ("historical", FUTURE)]
-            reference, train = open_reference(study), study.periods.train
-            past = BASELINES[name](runs[0], reference, train_period=train)
-            whole = BASELINES[name](xr.concat(runs, "time"), reference, train_period=train)
-            estimate = xr.concat([past, whole.sel(time=slice(*LATE))], "time")
-            row = scores(study, estimate)
+            row = of_baseline(study, BASELINES[name])
         else:
             row = trained(study)
         row |= {"smcore_version": smcore.__version__, "date": time.strftime("%Y-%m-%d")}

@@ -23,7 +23,7 @@ from cartopy.mpl.ticker import LatitudeFormatter, LongitudeFormatter
 from matplotlib.colors import BoundaryNorm
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Patch, Rectangle
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 LAND = Path(__file__).parents[1] / "data" / "land.geojson"
 ONE_COLUMN, TWO_COLUMNS = 8.5 / 2.54, 17.8 / 2.54  # inches
@@ -109,6 +109,19 @@ REFERENCES = ("ERA5-Land", "reference")
 ENSEMBLES = ("ensemble mean", "ensemble_mean")
 # Okabe and Ito, safe for colour blindness
 PRODUCT_COLOURS, ENSEMBLE_COLOUR = ("#0072b2", "#009e73", "#cc79a7"), "#d55e00"
+# dashes and markers tell the methods apart without colour; the networks are thick and lie below,
+# so that a line on the same values is seen on them
+METHODS = {
+    "ensemble mean": {"color": ENSEMBLE_COLOUR, "linestyle": (0, (4, 1)), "marker": "s"},
+    "mean and variance scaling": {"color": "0.45", "linestyle": (0, (1, 1)), "marker": "v"},
+    "quantile delta mapping": {"color": "0.6", "linestyle": "-", "marker": "X"},
+    "climatology": {"color": "black", "linestyle": (0, (3, 2)), "zorder": 3},
+    "delta change": {"color": "#56b4e9", "linestyle": (0, (5, 1, 1, 1)), "marker": "o"},
+    "delta change, 31 years": {"color": "#e69f00", "linestyle": "-", "marker": "^"},
+    "ridge": {"color": "#cc79a7", "linestyle": (0, (2, 1)), "marker": "P"},
+    "YNet (sound)": {"color": "#0072b2", "linewidth": 2.8, "marker": "D", "zorder": 1.9},
+    "YNet (anchored)": {"color": "#009e73", "linewidth": 2.8, "marker": "o", "zorder": 1.9},
+}
 # symbol, colour and ink; light to dark from harmless to serious, so that greyscale keeps the order
 VERDICTS = {
     "ok": ("✓", "#dff0d8", "black"),
@@ -612,6 +625,59 @@ def permutations(results, *, quantity):
     fig.supxlabel(QUANTITIES[quantity].title, fontsize=STYLE["axes.labelsize"])
     handles, labels = axes[0].get_legend_handles_labels()
     fig.legend(handles[::-1], labels[::-1], loc="outside upper center", ncols=2)
+    return fig
+
+
+@plt.rc_context(STYLE)
+def ranking(table):
+    """Scores of the methods in demo worlds whose two deciding assumptions are varied.
+
+    Parameters
+    ----------
+    table : pd.DataFrame
+        Columns ``shared_weather``, ``bias_drift``, ``method`` (of ``METHODS``), ``test`` and
+        ``future_truth``, the last two in m3 m-3.
+
+    Notes
+    -----
+    The first panel holds the worlds without a drift, the second those without shared weather.
+    Logarithmic, because the worst method is several times as far off as the best one.
+    """
+    methods = list(dict.fromkeys(table["method"]))
+    unknown = [name for name in methods if name not in METHODS]
+    if unknown:
+        raise ValueError(f"`table` must hold methods out of {list(METHODS)}, got {unknown}")
+    panels = [
+        {
+            "worlds": table[table["bias_drift"] == 0],
+            "x": "shared_weather",
+            "y": "test",
+            "title": "difference from the reference, test years",
+            "label": "correlation of the sources' weather with the reference's",
+        },
+        {
+            "worlds": table[table["shared_weather"] == 0],
+            "x": "bias_drift",
+            "y": "future_truth",
+            "title": "difference from the truth, 2071–2100",
+            "label": "growth of each source's bias per century, relative to it",
+        },
+    ]
+    fig = _figure(TWO_COLUMNS, 3.4, layout="constrained")
+    marks = {"markersize": 4, "markerfacecolor": "white", "markeredgewidth": 0.8}
+    for number, (ax, panel) in enumerate(zip(fig.subplots(1, 2), panels)):
+        for name in methods:
+            worlds = panel["worlds"].query("method == @name").sort_values(panel["x"])
+            ax.plot(worlds[panel["x"]], worlds[panel["y"]], label=name, **marks | METHODS[name])
+        ax.set(yscale="log", xlabel=panel["label"], xticks=sorted(set(panel["worlds"][panel["x"]])))
+        ax.set_title(f"{_letter(number)} {panel['title']}", loc="left")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7)))
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_locator(NullLocator())
+        ax.grid(axis="y", color="0.9", linewidth=0.4)
+    fig.axes[0].set_ylabel(f"RMSD of water content ({_written('m3 m-3')}), logarithmic")
+    handles, labels = fig.axes[0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside lower center", ncols=3, handlelength=4)
     return fig
 
 

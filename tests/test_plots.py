@@ -338,6 +338,42 @@ def test_heat_map_writes_every_number_on_its_colour():
         plots.heat_map(values.isel(month=0), quantity="skill_score", **options)
 
 
+def worlds():
+    """Scores of two methods in four demo worlds, one of them on both axes."""
+    rows = [(0.4, 0, 0.02), (0, 0, 0.03), (0, 2, 0.05)]  # not in order
+    scores = pd.DataFrame(rows, columns=["shared_weather", "bias_drift", "test"])
+    scores["future_truth"] = scores["test"] / 2
+    methods = {"YNet (anchored)": scores, "climatology": scores.assign(test=0.03)}
+    return pd.concat([table.assign(method=name) for name, table in methods.items()])
+
+
+def test_ranking_draws_each_score_against_its_assumption():
+    fig = draw(plots.ranking(worlds()))
+    weather, drift = fig.axes
+    assert weather.get_yscale() == drift.get_yscale() == "log"
+    # the worlds without drift, in order; those without shared weather: half of 0.03 and 0.05
+    network, climatology = weather.lines
+    np.testing.assert_array_equal(network.get_xydata(), [[0, 0.03], [0.4, 0.02]])
+    np.testing.assert_array_equal(climatology.get_xydata(), [[0, 0.03], [0.4, 0.03]])
+    np.testing.assert_array_equal(drift.lines[0].get_xydata(), [[0, 0.015], [2, 0.025]])
+    assert "m³ m⁻³" in weather.get_ylabel() and "logarithmic" in weather.get_ylabel()
+    legend = [text.get_text() for text in fig.legends[0].get_texts()]
+    assert legend == ["YNet (anchored)", "climatology"]
+
+
+def test_ranking_tells_every_two_methods_apart_without_colour():
+    looks = [
+        (look.get("marker"), str(look.get("linestyle")), look.get("linewidth"))
+        for look in plots.METHODS.values()
+    ]
+    assert len(set(looks)) == len(looks)
+
+
+def test_ranking_refuses_an_unknown_method_with_the_choices():
+    with pytest.raises(ValueError, match="`table`.*climatology.*'best'"):
+        plots.ranking(worlds().replace("climatology", "best"))
+
+
 @pytest.fixture
 def series():
     names = ["ERA5-Land", "product", "ensemble mean", "MIROC6", "GFDL-ESM4"]
