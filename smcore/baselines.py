@@ -63,7 +63,7 @@ def bias_removed(predictors, reference, *, train_period):
     upsampled = _upsampled(predictors.mean("source_id"), reference)
     past = _in_train_period(upsampled, train_period, "predictors")
     bias = past.mean("time", dtype=float) - observed.mean("time", dtype=float)
-    return _finished(upsampled - bias.astype("float32"), reference, "ensemble mean, bias removed")
+    return _finished(upsampled - bias.astype("float32"), reference, "bias removed")
 
 
 def climatology(predictors, reference, *, train_period):

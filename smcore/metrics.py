@@ -93,17 +93,22 @@ def correlation(estimate, reference, *, dim=None, weights=None):
     result. NaN where either side is constant over the pairs, so also where there is only one.
     """
     common = _difference(estimate, reference).notnull()
-    estimate = estimate.where(common).astype(float)
-    reference = reference.where(common).astype(float)
+    sides = [field.where(common).astype(float) for field in (estimate, reference)]
+    equal = xr.ones_like(sides[0].isel(dict.fromkeys(sides[0].dims, 0), drop=True))
+    weight = equal if weights is None else weights
+    dims = ... if dim is None else dim
+    total = xr.dot(common, weight, dim=dims)
 
-    estimate_anomaly = estimate - _over(estimate, weights).mean(dim)
-    reference_anomaly = reference - _over(reference, weights).mean(dim)
-    covariance = _over(estimate_anomaly * reference_anomaly, weights).mean(dim)
-    spread = _over(estimate, weights).std(dim) * _over(reference, weights).std(dim)
+    def mean(field):
+        return xr.dot(field, weight, dim=dims) / total.where(total > 0)
 
+    x, y = (field.fillna(0) for field in sides)
+    x, y = ((field - mean(field)).where(common, 0) for field in (x, y))
+    spread = np.sqrt(mean(x * x) * mean(y * y))
     # by maximum and minimum, because rounding gives a constant field a spread of 1e-17
+    estimate, reference = sides
     varies = (estimate.max(dim) > estimate.min(dim)) & (reference.max(dim) > reference.min(dim))
-    result = (covariance / spread.where(varies)).clip(-1, 1)
+    result = (mean(x * y) / spread.where(varies)).clip(-1, 1)
     return _labelled(result, "correlation", estimate, dim, "1")
 
 
@@ -356,31 +361,20 @@ def bootstrap_scores(estimate, reference, *, weights=None, resamples=1000, seed)
     Wilks (1997), Journal of Climate 10, 65-82,
     doi:10.1175/1520-0442(1997)010<0065:RHTFAF>2.0.CO;2
     """
-    common = common_mask(estimate, reference)
-    years = _whole_years(reference)
-    sums = xr.apply_ufunc(
-        _yearly_sums,
-        estimate,
-        reference,
-        common,
-        _cell_weights(weights, reference),
-        input_core_dims=[FIELD] * 3 + [FIELD[1:]],
-        output_core_dims=[["year", "sum"]],
-        join="exact",
-        vectorize=True,  # one dataset at a time, which keeps the memory small
-        dask="parallelized",
-        dask_gufunc_kwargs={"allow_rechunk": True, "output_sizes": {"year": years, "sum": 8}},
-        output_dtypes=[float],
-    )
-    times_drawn = xr.DataArray(_times_drawn(years, resamples, seed), dims=("resample", "year"))
-    resampled = xr.dot(times_drawn, sums, dim="year")
-    resampled = resampled.transpose(..., "resample", "sum")
-    scores = _scores(resampled.values)
-    like = resampled.isel(sum=0)
-    result = xr.Dataset({name: like.copy(data=values) for name, values in scores.items()})
-    for name, score in result.data_vars.items():
-        score.attrs = _units_of(name, reference)
-    return result.assign_coords(_used(common, None))
+    sums, common = _sums_of_years(estimate, reference, weights)
+    drawn = _times_drawn(sums.sizes["year"], resamples, seed)
+    resampled = xr.dot(xr.DataArray(drawn, dims=("resample", "year")), sums, dim="year")
+    return _pooled(resampled.transpose(..., "resample", "sum"), reference, common)
+
+
+def pooled_scores(estimate, reference, *, weights=None):
+    """Scores of estimates over all cells and months, in one pass.
+
+    Arguments and errors are those of :func:`bootstrap_scores`, and so is the result, without the
+    dimension ``resample``.
+    """
+    sums, common = _sums_of_years(estimate, reference, weights)
+    return _pooled(sums.sum("year"), reference, common)
 
 
 def bootstrap_years(annual, *, resamples=1000, seed):
@@ -557,7 +551,7 @@ def year_permutation_test(estimate, reference, *, score, weights=None, permutati
     weight = np.tile(cell_weights.transpose(*FIELD[1:]).values.ravel(), 12)
     here = np.isfinite(y).any(axis=0) & np.isfinite(x).any(axis=0)  # the ocean takes no part
     x, y, weight = x[:, here], y[:, here], weight[here]
-    sums = np.array([[_sums(one, other, weight) for other in y] for one in x])
+    sums = np.array([_sums(one, y, weight) for one in x])
 
     random = np.random.default_rng(seed)
     order = np.array([np.arange(years)] + [random.permutation(years) for _ in range(permutations)])
@@ -734,19 +728,50 @@ def _per_year(field):
     return field.reshape(len(field) // 12, -1).astype(float)
 
 
-def _yearly_sums(estimate, reference, common, weights):
-    weight = np.tile(weights.ravel(), 12)
-    sides = [_per_year(np.where(common, field, np.nan)) for field in (estimate, reference)]
-    return np.array([_sums(x, y, weight) for x, y in zip(*sides, strict=True)])
+def _sums_of_years(estimate, reference, weights):
+    """`_sums` with dimensions year and sum after those of the estimates; the common mask."""
+    common, years = common_mask(estimate, reference), _whole_years(reference)
+
+    def of_years(estimate, reference, common, weights):
+        x, y = (_per_year(np.where(common, field, np.nan)) for field in (estimate, reference))
+        here = np.isfinite(x).any(axis=0)  # the ocean takes no part
+        return _sums(x[:, here], y[:, here], np.tile(weights.ravel(), 12)[here])
+
+    sums = xr.apply_ufunc(
+        of_years,
+        estimate,
+        reference,
+        common,
+        _cell_weights(weights, reference),
+        input_core_dims=[FIELD] * 3 + [FIELD[1:]],
+        output_core_dims=[["year", "sum"]],
+        join="exact",
+        vectorize=True,  # one dataset at a time, which keeps the memory small
+        dask="parallelized",
+        dask_gufunc_kwargs={"allow_rechunk": True, "output_sizes": {"year": years, "sum": 8}},
+        output_dtypes=[float],
+    )
+    return sums, common
+
+
+def _pooled(sums, reference, common):
+    """Scores from `_sums` along the last dimension."""
+    like = sums.isel(sum=0)
+    result = xr.Dataset(
+        {name: like.copy(data=values) for name, values in _scores(sums.values).items()}
+    )
+    for name, score in result.data_vars.items():
+        score.attrs = _units_of(name, reference)
+    return result.assign_coords(_used(common, None))
 
 
 def _sums(x, y, weight):
-    """Weighted sums of what the pooled scores are made of; they add up over years."""
+    """Weighted sums, along the last axis, of what pooled scores are made of: they add up."""
     difference = x - y
     valid = np.isfinite(difference)
-    x, y, difference, weight = x[valid], y[valid], difference[valid], weight[valid]
-    parts = (abs(difference), difference, difference**2, x, x**2, y, y**2)
-    return np.array([weight.sum(), *(weight @ part for part in parts)])
+    x, y, difference = (np.where(valid, part, 0) for part in (x, y, difference))
+    parts = (valid, abs(difference), difference, difference**2, x, x**2, y, y**2)
+    return np.stack([part @ weight for part in parts], axis=-1)
 
 
 def _scores(sums):

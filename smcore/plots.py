@@ -511,7 +511,7 @@ def loss_curve(history, *, best_epoch=None, baseline=None):
 
 @plt.rc_context(STYLE)
 def intervals(scores, *, label, better, line):
-    """Scores with their intervals, one line a dataset, one panel for each thing scored against.
+    """Scores with their intervals, the best on top, one panel for each thing scored against.
 
     Parameters
     ----------
@@ -526,10 +526,11 @@ def intervals(scores, *, label, better, line):
         The dataset whose value runs through its panel as a line.
     """
     _require_dims(scores["value"], "scores", "dataset", "against")
+    styles = _dataset_styles([str(name) for name in scores["dataset"].values])
+    scores = scores.sortby(scores["value"].isel(against=0), ascending=better == "left")
     names = [str(name) for name in scores["dataset"].values]
     fig = _figure(TWO_COLUMNS, 0.75 + 0.165 * len(names), layout="constrained")
     axes = fig.subplots(1, scores.sizes["against"], squeeze=False, sharey=True)[0]
-    styles = _dataset_styles(names)
     arrow = f"({'better →' if better == 'right' else '← better'})"
     for number, (ax, against) in enumerate(zip(axes, scores["against"].values)):
         here = scores.sel(against=against).transpose("dataset")

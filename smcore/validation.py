@@ -15,7 +15,7 @@ from smcore.store import write_dataset
 
 BASELINES = {  # name: (function, options)
     "ensemble mean": (baselines.ensemble_mean, {}),
-    "ensemble mean, bias removed": (baselines.bias_removed, {}),
+    "bias removed": (baselines.bias_removed, {}),
     "climatology": (baselines.climatology, {}),
     "delta change": (baselines.delta_change, {}),
     "delta change, 31 years": (baselines.delta_change, {"years": 31}),
@@ -112,19 +112,9 @@ def score_table(estimates, reference, *, weights, baseline="climatology", seed=0
         from every other dataset excludes zero (never in ``bias``). Skill is ``1 - MSE / MSE`` of
         the baseline, in every draw with the same years.
     """
-    functions = {name: getattr(metrics, name) for name in SCORES[1:]}
-    value = metrics.together(
-        {
-            str(name): xr.Dataset(
-                {
-                    score: function(field, reference, weights=weights)
-                    for score, function in functions.items()
-                }
-            )
-            for name, field in zip(estimates["dataset"].values, estimates, strict=True)
-        }
-    )
-    drawn = metrics.bootstrap_scores(estimates, reference, weights=weights, seed=seed)
+    options = {"weights": weights, "seed": seed}
+    drawn = metrics.bootstrap_scores(estimates, reference, **options)
+    value = metrics.pooled_scores(estimates, reference, weights=weights)
     drawn, value = (
         scores.assign(skill=1 - (scores["rmsd"] / scores["rmsd"].sel(dataset=baseline)) ** 2)
         .to_array("score")

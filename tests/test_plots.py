@@ -306,7 +306,7 @@ def test_permutations_have_a_panel_for_each_estimate():
 def test_intervals_draw_value_ends_and_the_line_of_the_baseline():
     names, against = ["product, sound", "ensemble mean", "climatology"], ["reference", "truth"]
     value = xr.DataArray(
-        [[1.0, 4], [2, 5], [3, 6]], {"dataset": names, "against": against}, ("dataset", "against")
+        [[2.0, 5], [1, 4], [3, 6]], {"dataset": names, "against": against}, ("dataset", "against")
     )
     scores = xr.Dataset({"value": value, "low": value - 0.5, "high": value + 0.25})
     fig = draw(plots.intervals(scores, label="RMSD", better="left", line="climatology"))
@@ -314,10 +314,11 @@ def test_intervals_draw_value_ends_and_the_line_of_the_baseline():
     assert one.get_title("left") == "(a) against the reference"
     assert other.get_xlabel() == "RMSD (← better)"
     bar, point = other.lines[2:4]
-    np.testing.assert_array_equal(bar.get_xydata(), [[4.5, 1], [5.25, 1]])
+    np.testing.assert_array_equal(bar.get_xydata(), [[4.5, 1], [5.25, 1]])  # second by the first
     np.testing.assert_array_equal(point.get_xydata(), [[5, 1]])
     assert set(other.lines[-1].get_xdata()) == {6}
-    assert [label.get_text() for label in one.get_yticklabels()] == names
+    best_first = ["ensemble mean", "product, sound", "climatology"]
+    assert [label.get_text() for label in one.get_yticklabels()] == best_first
     assert len({to_hex(one.lines[2 * row].get_color()) for row in range(3)}) == 3
 
 
