@@ -109,6 +109,7 @@ REFERENCES = ("ERA5-Land", "reference")
 ENSEMBLES = ("ensemble mean", "ensemble_mean")
 # Okabe and Ito, safe for colour blindness
 PRODUCT_COLOURS, ENSEMBLE_COLOUR = ("#0072b2", "#009e73", "#cc79a7"), "#d55e00"
+PRODUCT_DASHES = ("-", (0, (7, 1, 1, 1)), (0, (1, 0.8)))
 # dashes and markers tell the methods apart without colour; the networks are thick and lie below,
 # so that a line on the same values is seen on them
 METHODS = {
@@ -768,7 +769,7 @@ def _draw_lines(fig, axes, series, *, panel, line, x):
 
 def _dataset_styles(names):
     """The reference is black, product and ensemble mean are coloured, the others share a grey."""
-    styles, colours = {}, iter(PRODUCT_COLOURS * len(names))
+    styles, lines = {}, iter(list(zip(PRODUCT_COLOURS, PRODUCT_DASHES)) * len(names))
     others = [n for n in names if n not in REFERENCES + ENSEMBLES and not n.startswith("product")]
     for name in names:
         label = name.replace("_", " ")
@@ -779,8 +780,9 @@ def _dataset_styles(names):
         elif name in ENSEMBLES:
             styles[name] = {"color": ENSEMBLE_COLOUR, "linestyle": (0, (4, 1)), "label": label}
         else:
-            colour = "black" if name in REFERENCES else next(colours)
-            styles[name] = {"color": colour, "linewidth": 1.4, "zorder": 3, "label": label}
+            colour, dash = ("black", "-") if name in REFERENCES else next(lines)
+            styles[name] = {"color": colour, "linestyle": dash, "label": label}
+            styles[name] |= {"linewidth": 1.4, "zorder": 3}
     return styles
 
 
