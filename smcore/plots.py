@@ -719,6 +719,7 @@ def change_spread(change, sources):
     for number, (ax, region) in enumerate(zip(axes.flat, change.region.values)):
         spread = sources.sel(region=region, part=parts).transpose("part", "source_id").values
         low, high = spread.min(axis=1), spread.max(axis=1)
+        ax.use_sticky_edges = False  # else the longest bar ends at the frame
         ax.barh(rows, high - low, left=low, height=0.72, color="0.9", label="range of the sources")
         row = np.repeat(rows, spread.shape[1])
         ticks = {"color": "0.45", "linewidth": 0.5, "label": "a source"}
@@ -728,7 +729,6 @@ def change_spread(change, sources):
             values = change.sel(dataset=name, region=region).values
             ax.plot(values, rows + shift, label=name, zorder=3, **edge, **styles[name])
         ax.axvline(0, color="black", linewidth=0.6, zorder=1)
-        ax.use_sticky_edges = False  # else the longest bar ends at the frame
         ax.set_yticks(rows, parts)
         ax.set_ylim(len(parts) - 0.5, -0.5)
         ax.tick_params(axis="y", length=0)
