@@ -388,6 +388,37 @@ def _upsampled(field, reference):
     return xr.DataArray(values, dims=field.dims, coords=coords)
 
 
+def coarse_weights(weights, predictors):
+    """Weights of coarse cells that give the fine grid's weighted mean of an interpolated field.
+
+    Bilinear interpolation is linear, so the mean over a region of the fine grid is a weighted
+    mean of the coarse cells around it: nothing has to be interpolated.
+
+    Parameters
+    ----------
+    weights : xr.DataArray
+        Weights of the fine cells (lat, lon), such as their area in a region and 0 elsewhere.
+    predictors : xr.DataArray
+        Anything on the coarse grid, with lat and lon; without missing cells, which
+        interpolation would replace by their neighbours.
+
+    Returns
+    -------
+    xr.DataArray
+        (lat, lon) of the coarse grid, with the sum of `weights`.
+
+    Raises
+    ------
+    ValueError
+        If the fine grid reaches beyond the coarse cells.
+    """
+    rows = _interpolation_matrix(weights["lat"].values, predictors["lat"].values, "lat")
+    columns = _interpolation_matrix(weights["lon"].values, predictors["lon"].values, "lon")
+    values = rows.T @ weights.transpose("lat", "lon").values.astype(float) @ columns
+    coords = {name: predictors[name] for name in ("lat", "lon")}
+    return xr.DataArray(values, dims=("lat", "lon"), coords=coords)
+
+
 def _by_calendar_month(adjust, predictors, reference, train_period):
     """`adjust(x, past, observed)` of the interpolated ensemble mean, one calendar month at a time.
 

@@ -1,13 +1,23 @@
 """Claims of the paper beside what was found."""
 
+import html
+import json
+import re
+from pathlib import Path
+
 import pandas as pd
 
 VERDICTS = ("agrees", "differs", "not testable", "impossible", "demo")
 # Mathematics decides these, whatever the data.
-IMPOSSIBLE = {"taylor-amplitude"}
+IMPOSSIBLE = {
+    "taylor-amplitude": "by the triangle inequality, the standard deviation of a mean is at most "
+    "the mean of the standard deviations, on common cells and for any data",
+}
+# What a claim needs before a chapter can find its counterpart.
+SCENARIO = re.compile(r"ssp\d{3}")
 
 
-def finding(found, agrees, *, region, interval="", note=""):
+def finding(found, agrees, *, region, interval="", note="", reason=""):
     """What a chapter found for one claim.
 
     Parameters
@@ -22,6 +32,8 @@ def finding(found, agrees, *, region, interval="", note=""):
         Between what it may lie, and of what kind that interval is.
     note : str, optional
         Variant of the definition, where the paper leaves it open.
+    reason : str, optional
+        Why it cannot be said whether it agrees. By default: the text gives no definition.
     """
     agrees = None if agrees is None else bool(agrees)
     return {
@@ -30,11 +42,46 @@ def finding(found, agrees, *, region, interval="", note=""):
         "interval": interval,
         "region": region,
         "note": note,
+        "reason": reason,
     }
 
 
-def verdicts(claims, results, *, synthetic=False):
-    """The ledger: every claim with its counterpart and a verdict.
+def read_findings(chapters, *folders):
+    """The findings that chapters have left, each with the ``chapter`` that it is from.
+
+    Parameters
+    ----------
+    chapters : sequence of str
+        Names of chapters. Each leaves its findings in ``<chapter>.json``.
+    *folders : Path
+        Folders with results; what lies in a later one goes before what lies in an earlier one.
+
+    Returns
+    -------
+    dict
+        Findings by claim id, as :func:`verdicts` takes them.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a chapter has left no findings in any of the folders.
+    """
+    found = {}
+    for chapter in chapters:
+        paths = [Path(folder, f"{chapter}.json") for folder in folders]
+        there = [path for path in paths if path.is_file()]
+        if not there:
+            raise FileNotFoundError(
+                f"{paths[0].name}: there are no findings of chapter {chapter} in "
+                f"{', '.join(map(str, folders))}; run `notebooks/run.py {chapter}`"
+            )
+        claims = json.loads(there[-1].read_text(encoding="utf-8"))["claims"]
+        found |= {name: one | {"chapter": chapter} for name, one in claims.items()}
+    return found
+
+
+def verdicts(claims, results, *, synthetic=False, experiments=None):
+    """The ledger: every claim with its counterpart, a verdict and the reason for it.
 
     Parameters
     ----------
@@ -46,12 +93,16 @@ def verdicts(claims, results, *, synthetic=False):
     synthetic : bool, default: False
         Whether the findings come from the demo world. Such a finding can neither confirm nor
         refute a claim: its verdict is ``demo``.
+    experiments : sequence of str, optional
+        Those of the study. A claim without a finding that names others lacks them.
 
     Returns
     -------
     pd.DataFrame
         Index ``id``; columns ``where``, ``claim``, ``claimed``, ``found``, ``interval``,
-        ``region``, ``verdict`` and ``note``.
+        ``region``, ``verdict``, ``reason``, ``note`` and ``chapter``. There is a reason for each
+        verdict ``not testable`` and ``impossible``, and for ``demo`` where real data could not
+        decide either.
 
     Raises
     ------
@@ -66,20 +117,84 @@ def verdicts(claims, results, *, synthetic=False):
     rows = []
     for claim in claims:
         found = results.get(claim["id"])
+        verdict, reason = _verdict(claim, found, synthetic, experiments)
+        found = found or {}
         rows.append(
             {
                 "id": claim["id"],
                 "where": claim["where"],
                 "claim": _claim(claim),
                 "claimed": _claimed(claim),
-                "found": found["found"] if found else "",
-                "interval": found["interval"] if found else "",
-                "region": found["region"] if found else "",
-                "verdict": _verdict(claim, found, synthetic),
-                "note": "; ".join(filter(None, [claim.get("note"), found and found["note"]])),
+                **{key: found.get(key, "") for key in ("found", "interval", "region")},
+                "verdict": verdict,
+                "reason": reason,
+                "note": "; ".join(filter(None, [claim.get("note"), found.get("note")])),
+                "chapter": found.get("chapter", ""),
             }
         )
     return pd.DataFrame(rows).set_index("id")
+
+
+def counts(ledger):
+    """How many claims have which verdict, by section of the paper.
+
+    Parameters
+    ----------
+    ledger : pd.DataFrame
+        From :func:`verdicts`.
+
+    Returns
+    -------
+    pd.DataFrame
+        Rows are the sections, columns the verdicts that occur and ``all``; the last row sums.
+    """
+    section = ledger["where"].str.split(",").str[0].rename("section")
+    table = pd.crosstab(section, ledger["verdict"])
+    table = table[[verdict for verdict in VERDICTS if verdict in table]]
+    table["all"] = table.sum(axis=1)
+    table.loc["all"] = table.sum()
+    return table.rename_axis(columns=None)
+
+
+def to_html(ledger):
+    """The ledger as an HTML table, which a style sheet can show as cards on a narrow screen.
+
+    Parameters
+    ----------
+    ledger : pd.DataFrame
+        From :func:`verdicts`, or some of its rows.
+
+    Returns
+    -------
+    str
+        One row for each claim. A cell has its heading in ``data-label``, and what qualifies it
+        in small type: where in the paper, the interval and the region, the reason and the note.
+    """
+    rows = []
+    for row in ledger.itertuples():
+        cells = {
+            "claim": _cell(row.claim, row.where),
+            "the paper": _cell(row.claimed),
+            "found": _cell(row.found, row.interval, row.region, _number(row.chapter)),
+            "verdict": _cell(row.verdict, row.reason, row.note),
+        }
+        name = row.verdict.replace(" ", "-")
+        body = "".join(f'<td data-label="{key}">{cell}</td>' for key, cell in cells.items())
+        rows.append(f'<tr class="{name}">{body}</tr>')
+    head = "".join(f"<th>{key}</th>" for key in cells)
+    return (
+        f'<table class="ledger"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table>"
+    )
+
+
+def _cell(text, *small):
+    small = "".join(f"<small>{html.escape(part)}</small>" for part in small if part)
+    return f"<span>{html.escape(text) or '–'}</span>{small}"
+
+
+def _number(chapter):
+    return f"chapter {int(chapter.split('_')[0])}" if chapter else ""
 
 
 def _claim(claim):
@@ -95,11 +210,30 @@ def _claimed(claim):
     return " ".join(filter(None, [claim.get("threshold"), value, claim.get("expected")]))
 
 
-def _verdict(claim, found, synthetic):
+def _verdict(claim, found, synthetic, experiments):
+    """Verdict and reason."""
     if claim["id"] in IMPOSSIBLE:
-        return "impossible"
+        return "impossible", IMPOSSIBLE[claim["id"]]
     if found is None:
-        return "not testable"
+        return "not testable", _missing(claim, experiments)
+    open_to_reading = ""
+    if found["agrees"] is None:
+        open_to_reading = found.get("reason") or "the text gives no definition to judge by"
     if synthetic:
-        return "demo"
-    return {True: "agrees", False: "differs", None: "not testable"}[found["agrees"]]
+        return "demo", open_to_reading and f"nor with real data: {open_to_reading}"
+    if found["agrees"] is None:
+        return "not testable", open_to_reading
+    return ("agrees" if found["agrees"] else "differs"), ""
+
+
+def _missing(claim, experiments):
+    """Why there is no finding."""
+    named = SCENARIO.findall(str(claim.get("experiment", "")))
+    lacking = [name for name in named if experiments is not None and name not in experiments]
+    if lacking:
+        return f"this study has no {', '.join(lacking)}: name it under `experiments` of the profile"
+    if experiments is not None and len(experiments) < 2 and "experiment" in claim:
+        return "this study has one scenario: name more under `experiments` of the profile"
+    return (
+        "no chapter computes a counterpart for the experiments, periods and regions of this study"
+    )

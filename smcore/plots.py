@@ -22,7 +22,7 @@ from cartopy.feature import ShapelyFeature
 from cartopy.mpl.ticker import LatitudeFormatter, LongitudeFormatter
 from matplotlib.colors import BoundaryNorm
 from matplotlib.lines import Line2D
-from matplotlib.patches import Circle, Patch, Rectangle
+from matplotlib.patches import Circle, Patch, Polygon, Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 LAND = Path(__file__).parents[1] / "data" / "land.geojson"
@@ -36,6 +36,7 @@ STYLE = {
     "legend.frameon": False,
 }
 MISSING, OUTLINE = "0.87", "#7b3294"  # ocean and missing cells; the study area
+CORNER_MARK = [(-1, 1), (1, 1), (1, -1)]  # a triangle in the upper right corner
 
 
 @dataclass(frozen=True)
@@ -722,16 +723,32 @@ def seasonal_cycle(cycles):
 
 
 @plt.rc_context(STYLE)
-def fan(series):
+def fan(series, *, band=None):
     """Annual series of the experiments, one panel a region.
 
     Parameters
     ----------
     series : xr.DataArray
         Dimensions experiment_id, region, year; missing where an experiment has no such year.
+    band : xr.DataArray, optional
+        The same with the dimension bound (low, high), for all or some of the experiments: shaded
+        behind the lines. An attribute ``long_name`` becomes a legend entry.
     """
     _require_dims(series, "series", "experiment_id", "region", "year")
     fig, axes = _region_panels(series, 2, sharex=True)
+    if band is not None:
+        _require_dims(band, "band", "experiment_id", "region", "year", "bound")
+        for ax, region in zip(axes.flat, series.region.values):
+            for experiment_id in band.experiment_id.values:
+                low, high = (
+                    band.sel(experiment_id=experiment_id, region=region, bound=bound)
+                    for bound in ("low", "high")
+                )
+                colour = EXPERIMENTS.get(str(experiment_id), {"color": "0.6"})["color"]
+                shade = {"color": colour, "alpha": 0.2, "linewidth": 0, "zorder": 0}
+                if "long_name" in band.attrs:
+                    shade["label"] = f"{_name(experiment_id)}, {band.attrs['long_name']}"
+                ax.fill_between(band["year"].values, low.values, high.values, **shade)
     _draw_lines(fig, axes.flat, series, panel="region", line="experiment_id", x="year")
     for ax in axes[:, 0]:
         ax.set_ylabel(_axis_label(series, "\n"))
@@ -796,7 +813,7 @@ def _axis_label(series, separator):
 
 
 @plt.rc_context(STYLE)
-def portrait(change):
+def portrait(change, *, marks=None):
     """Change rates as heat maps: one a region, parts of the year against experiments.
 
     Parameters
@@ -804,8 +821,14 @@ def portrait(change):
     change : xr.DataArray
         In %, dimensions region, part, period, experiment_id. The 17 parts are the year, the four
         seasons and the twelve months, in the order given. Cells show two significant digits.
+    marks : xr.DataArray of bool, optional
+        Dimensions of `change`: cells that get a triangle in their corner. An attribute
+        ``long_name`` becomes the legend.
     """
     _require_dims(change, "change", "region", "part", "period", "experiment_id")
+    if marks is not None:
+        _require_dims(marks, "marks", *change.dims)
+        xr.align(change, marks, join="exact")
     style, width = QUANTITIES["change"], change.sizes["experiment_id"]
     fig, axes = _region_panels(change, 4, sharey=True)
     for number, (ax, region) in enumerate(zip(axes.flat, change.region.values)):
@@ -817,6 +840,11 @@ def portrait(change):
         sns.heatmap(values, annot=text, fmt="", annot_kws={"size": 6.5}, ax=ax, **colours)
         for written, value in zip(ax.texts, values[~np.isnan(values)]):
             written.set_color("white" if abs(value) >= 15 else "black")
+        if marks is not None:
+            marked = marks.sel(region=region).transpose(*cells.dims).values.reshape(values.shape)
+            for i, j in np.argwhere(marked & ~np.isnan(values)):
+                corner = [(j + 1, i), (j + 1, i + 0.3), (j + 0.76, i)]
+                ax.add_patch(Polygon(corner, facecolor="0.15", linewidth=0))
         for below in (1, 5):  # after the year and after the seasons
             ax.axhline(below, color="white", linewidth=3)
         for k, period in enumerate(change.period.values):
@@ -834,6 +862,57 @@ def portrait(change):
     bar = fig.colorbar(colours, ax=axes, location="bottom", ticks=style.levels, pad=0.01, **shape)
     bar.ax.set_xticklabels(_numbers(style.levels))
     bar.set_label(style.title)
+    if marks is not None and "long_name" in marks.attrs:
+        mark = {"marker": CORNER_MARK, "markersize": 5, "color": "0.15", "linestyle": "none"}
+        handle = Line2D([], [], label=marks.attrs["long_name"], **mark)
+        fig.legend(handles=[handle], loc="outside lower center", handletextpad=0.3)
+    return fig
+
+
+@plt.rc_context(STYLE)
+def change_spread(change, sources):
+    """Change rates of datasets beside those of every source, one panel a region.
+
+    Parameters
+    ----------
+    change : xr.DataArray
+        In %, dimensions dataset, region, part. The dataset "truth" is a black star, "ensemble mean"
+        a square, the others are the coloured symbols, in the order given.
+    sources : xr.DataArray
+        The same with source_id in place of dataset: a bar over their range, with a tick for each.
+    """
+    _require_dims(change, "change", "dataset", "region", "part")
+    _require_dims(sources, "sources", "source_id", "region", "part")
+    parts, names = change.part.values, [str(name) for name in change.dataset.values]
+    fig, axes = _region_panels(change, 0.35 + 0.3 * len(parts), sharey=True)
+    styles, shapes = {}, iter([*zip("DovP", [*PRODUCT_COLOURS, "0.3"])] * len(names))
+    for name in names:
+        marker, colour = next(shapes) if name not in ("truth", *ENSEMBLES) else ("*", "black")
+        marker, colour = ("s", ENSEMBLE_COLOUR) if name in ENSEMBLES else (marker, colour)
+        size = 8 if marker == "*" else 4
+        styles[name] = {"marker": marker, "color": colour, "markersize": size}
+    rows = np.arange(len(parts))
+    shifts = np.linspace(-0.26, 0.26, len(names)) if len(names) > 1 else [0]
+    for number, (ax, region) in enumerate(zip(axes.flat, change.region.values)):
+        spread = sources.sel(region=region, part=parts).transpose("part", "source_id").values
+        low, high = spread.min(axis=1), spread.max(axis=1)
+        ax.use_sticky_edges = False  # else the longest bar ends at the frame
+        ax.barh(rows, high - low, left=low, height=0.72, color="0.9", label="range of the sources")
+        row = np.repeat(rows, spread.shape[1])
+        ticks = {"color": "0.45", "linewidth": 0.5, "label": "a source"}
+        ax.vlines(spread.ravel(), row - 0.36, row + 0.36, **ticks)
+        for name, shift in zip(names, shifts):
+            edge = {"markeredgecolor": "white", "markeredgewidth": 0.4, "linestyle": "none"}
+            values = change.sel(dataset=name, region=region).values
+            ax.plot(values, rows + shift, label=name, zorder=3, **edge, **styles[name])
+        ax.axvline(0, color="black", linewidth=0.6, zorder=1)
+        ax.set_yticks(rows, parts)
+        ax.set_ylim(len(parts) - 0.5, -0.5)
+        ax.tick_params(axis="y", length=0)
+        ax.set_title(f"{_letter(number)} {region}", loc="left")
+        ax.set_xlabel(QUANTITIES["change"].title)
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4))
     return fig
 
 

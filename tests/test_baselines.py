@@ -9,6 +9,7 @@ from smcore.baselines import (
     anomalies,
     bias_removed,
     climatology,
+    coarse_weights,
     delta_change,
     ensemble_mean,
     mean_variance_scaling,
@@ -489,3 +490,38 @@ def test_bias_removed_has_the_mean_of_the_reference_and_the_season_of_the_source
         )
         np.testing.assert_allclose(x.mean(), np.nanmean(y), atol=1e-6)
         np.testing.assert_allclose(x - z, (x - z)[0], atol=1e-6)
+
+
+def test_coarse_weights_give_the_mean_of_the_interpolated_field(predictors, reference):
+    # a descending latitude on both grids, and a region of some cells with unequal weights
+    predictors = predictors.sortby("lat", ascending=False)
+    reference = xr.ones_like(reference).sortby("lat", ascending=False)  # no missing cells
+    weights = reference.isel(time=0, drop=True) * np.cos(np.deg2rad(reference.lat))
+    weights = weights.where((reference.lat > 19.3) & (reference.lon < 76.9), 0)
+    coarse = coarse_weights(weights, predictors)
+    assert coarse.dims == ("lat", "lon")
+    xr.testing.assert_equal(coarse.lat, predictors.lat)
+    np.testing.assert_allclose(coarse.sum(), weights.sum(), rtol=1e-6)
+
+    interpolated = ensemble_mean(predictors, reference, **TRAIN)
+    expected = interpolated.weighted(weights).mean(["lat", "lon"])
+    found = predictors.weighted(coarse).mean(["lat", "lon"]).mean("source_id")
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_coarse_weights_worked_by_hand(predictors):
+    fine = xr.DataArray(
+        np.zeros((FINE_LAT.size, FINE_LON.size)), {"lat": FINE_LAT, "lon": FINE_LON}, ("lat", "lon")
+    )
+    fine.loc[20.125, 75.125] = 2.0  # 9/16 of the way from 19 to 21 N, from 74 to 76 E
+    coarse = coarse_weights(fine, predictors)
+    expected = {(19, 74): 7 * 7, (19, 76): 7 * 9, (21, 74): 9 * 7, (21, 76): 9 * 9}
+    for (lat, lon), share in expected.items():
+        np.testing.assert_allclose(coarse.sel(lat=lat, lon=lon), 2 * share / 256, rtol=1e-6)
+    np.testing.assert_allclose(coarse.sum(), 2)
+
+
+def test_coarse_weights_refuse_another_domain(predictors):
+    far = xr.DataArray(np.ones((1, 1)), {"lat": [20.0], "lon": [120.0]}, ("lat", "lon"))
+    with pytest.raises(ValueError, match="must lie within the coarse cells"):
+        coarse_weights(far, predictors)

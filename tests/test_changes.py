@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from smcore.changes import change_rate, portrait
+from smcore.changes import change_rate, portrait, regional_means, two_averages
 
 EAST = {"south": 0, "north": 90, "west": 95, "east": 180}
 
@@ -140,22 +140,123 @@ def test_change_rate_says_what_is_wrong(theta, arguments, message):
         change_rate(theta, **(PERIODS | arguments))
 
 
-def test_region_mask_must_be_boolean_and_on_the_same_grid(theta):
-    with pytest.raises(ValueError, match="`region` must be boolean"):
-        change_rate(theta, **PERIODS, region=theta.isel(time=0))
-    shifted = (theta.isel(time=0) > 0).assign_coords(lat=theta.lat + 1)
-    with pytest.raises(ValueError, match="lat"):
-        change_rate(theta, **PERIODS, region=shifted)
+def test_region_mask_must_be_boolean_or_weights_and_on_the_same_grid(theta):
+    first = theta.isel(time=0)
+    with pytest.raises(ValueError, match="`region` must be a mask .bool. or weights .float."):
+        change_rate(theta, **PERIODS, region=(first > 0).astype(int))
+    with pytest.raises(ValueError, match="`region` must hold weights of at least 0, got NaN"):
+        change_rate(theta, **PERIODS, region=first)  # missing over the ocean
+    with pytest.raises(ValueError, match="`region` must contain cells.*got a mask without any"):
+        change_rate(theta, **PERIODS, region=first > 9)
+    shifted = (first > 0).assign_coords(lat=theta.lat + 1)
+    for region in (shifted, shifted.astype(float)):
+        with pytest.raises(ValueError, match="lat"):
+            change_rate(theta, **PERIODS, region=region)
+
+
+def test_a_region_can_be_the_weights_of_its_cells(theta):
+    mask = (theta.lon >= 95) & (theta.lat < 90)
+    # the exact area of evenly spaced cells is proportional to cos(lat), as a mask is weighted
+    south, north = (np.sin(np.deg2rad(theta.lat + half)) for half in (-10, 10))
+    area = 6.4e6**2 * (north - south) * mask
+    expected = change_rate(theta, **PERIODS, region=mask)
+    np.testing.assert_allclose(change_rate(theta, **PERIODS, region=area), expected)
+    # two cells, one with three times the weight: (3 * 0.1 + 0.3) / 4 becomes (3 * 0.2 + 0.3) / 4
+    two = step(theta, before=0.1, after=0.2).where(theta.lon < 95, 0.3).isel(lat=[1])
+    weights = (two.isel(time=0) * 0).where(two.lon < 95, 1.0)
+    weights = weights.where(two.lon != 80, 3.0).where(two.lon != 110, 0.0)
+    np.testing.assert_allclose(change_rate(two, **PERIODS, region=weights), 50)
+
+
+def test_regional_means_are_those_of_a_slow_loop(theta):
+    mask = (theta.lat > 30) & (theta.lon > 85)
+    both = xr.concat([theta, 2 * theta], pd.Index(["a", "b"], name="source_id"))
+    means = regional_means(both.chunk(time=100), regions={"part": mask, "east": EAST})
+    assert means.dims == ("source_id", "region", "time")
+    assert means.region.values.tolist() == ["part", "east"]
+    assert means.attrs["units"] == "m3 m-3"
+    cells = [(60, 90), (60, 100), (40, 90), (40, 100), (40, 110)]  # 60 N, 110 E is ocean
+    for month in (0, 7):
+        values = [float(theta.isel(time=month).sel(lat=lat, lon=lon)) for lat, lon in cells]
+        expected = np.average(values, weights=[np.cos(np.deg2rad(lat)) for lat, _ in cells])
+        np.testing.assert_allclose(means.sel(source_id="b", region="part")[month], 2 * expected)
+
+
+def test_regional_means_name_the_region_that_is_wrong(theta):
+    with pytest.raises(ValueError, match="region 'nowhere': `region` must contain cells"):
+        regional_means(theta, regions={"east": EAST, "nowhere": EAST | {"west": 150}})
+
+
+@pytest.fixture
+def two_cells():
+    """A dry cell that doubles from 0.1, a wet one that stays at 0.3."""
+    time = pd.date_range("2000-01", "2001-12", freq="MS")
+    values = np.repeat([[[0.1, 0.3]], [[0.2, 0.3]]], 12, axis=0)
+    coords = {"time": time, "lat": [30.0], "lon": [80.0, 90]}
+    return xr.DataArray(values, coords, ("time", "lat", "lon"))
+
+
+def test_two_averages_worked_by_hand(two_cells):
+    found = two_averages(two_cells, period=("2001", "2001"), baseline=("2000", "2000"))
+    expected = {
+        "ratio_of_means": 25,  # 0.5 / 0.4
+        "mean_of_ratios": 50,  # of 100 and 0
+        "drier_half": 100,
+        "wetter_half": 0,
+        "drier_half_water": 25,  # 0.1 of 0.4
+    }
+    assert {name: pytest.approx(float(value)) for name, value in found.items()} == expected
+    assert all(value.attrs["units"] == "%" for value in found.values())
+
+
+def test_two_averages_differ_by_the_covariance_of_water_and_ratio(theta):
+    summer = {"months": [6, 7, 8], "region": EAST}
+    found = two_averages(theta, **PERIODS, **summer)
+    np.testing.assert_allclose(found.ratio_of_means, change_rate(theta, **PERIODS, **summer))
+
+    season = theta.isel(time=theta.time.dt.month.isin([6, 7, 8]), lon=[2, 3])
+    earlier = season.sel(time=slice("1995", "2014")).mean("time").values
+    ratio = 100 * (season.sel(time=slice("2021", "2040")).mean("time").values / earlier - 1)
+    weight = np.cos(np.deg2rad(theta.lat.values))[:, None] * np.isfinite(ratio)
+    weight, ratio, earlier = weight / weight.sum(), np.nan_to_num(ratio), np.nan_to_num(earlier)
+    mean = (weight * ratio).sum()
+    water = (weight * earlier).sum()
+    covariance = (weight * (ratio - mean) * (earlier - water)).sum()
+    np.testing.assert_allclose(found.mean_of_ratios, mean)
+    np.testing.assert_allclose(found.ratio_of_means, mean + covariance / water)
+
+
+def test_two_averages_weigh_the_halves_with_their_water(theta):
+    found = two_averages(theta, **PERIODS)
+    dry = found.drier_half_water / 100
+    sum_of_both = dry * found.drier_half + (1 - dry) * found.wetter_half
+    np.testing.assert_allclose(sum_of_both, found.ratio_of_means)
+
+
+def test_two_averages_leave_out_cells_without_a_ratio(two_cells):
+    # 70 E has no water in the baseline, 100 E lacks a month of it
+    empty = two_cells.isel(lon=[0]).assign_coords(lon=[70.0]) * 0
+    gap = two_cells.isel(lon=[0]).assign_coords(lon=[100.0])
+    gap = gap.where(gap.time != np.datetime64("2000-05-01"))
+    more = xr.concat([empty, two_cells, gap], "lon")
+    found = two_averages(more, period=("2001", "2001"), baseline=("2000", "2000"))
+    assert float(found.mean_of_ratios) == pytest.approx(50)
+    assert float(found.ratio_of_means) == pytest.approx(25)
+    with pytest.raises(ValueError, match="`region` must contain values"):
+        two_averages(gap, period=("2001", "2001"), baseline=("2000", "2000"))
+
+
+def test_two_averages_take_one_field_only(theta):
+    both = theta.expand_dims(source_id=["a"])
+    with pytest.raises(ValueError, match="`theta` must have the dimensions time, lat, lon"):
+        two_averages(both, **PERIODS)
 
 
 def test_portrait_holds_the_change_rates(theta):
     regions = {"east": EAST, "all": None, "south": (theta.lat < 50) & (theta.lon > 0)}
-    result = portrait(
-        theta,
-        periods=[("2021", "2030"), ("2031", "2040")],
-        baseline=("1995", "2014"),
-        regions=regions,
-    )
+    periods = [("2021", "2030"), ("2031", "2040")]
+    means = regional_means(theta, regions=regions)
+    result = portrait(means, periods=periods, baseline=("1995", "2014"))
     assert result.dims == ("region", "part", "period")
     assert result.sizes == {"region": 3, "part": 17, "period": 2}
     assert result.part.values.tolist()[:6] == ["annual", "MAM", "JJA", "SON", "DJF", "Jan"]
@@ -170,7 +271,6 @@ def test_portrait_holds_the_change_rates(theta):
 
 def test_portrait_puts_further_dimensions_first(theta):
     both = xr.concat([theta, theta], pd.Index(["ssp126", "ssp585"], name="experiment_id"))
-    result = portrait(
-        both, periods=[("2021", "2040")], baseline=("1995", "2014"), regions={"all": None}
-    )
+    means = regional_means(both, regions={"all": None})
+    result = portrait(means, periods=[("2021", "2040")], baseline=("1995", "2014"))
     assert result.dims == ("experiment_id", "region", "part", "period")

@@ -1,5 +1,6 @@
 import ast
 import json
+from html.parser import HTMLParser
 
 import jupytext
 import numpy as np
@@ -7,7 +8,15 @@ import pytest
 import yaml
 
 from smcore.config import ROOT
-from smcore.ledger import IMPOSSIBLE, VERDICTS, finding, verdicts
+from smcore.ledger import (
+    IMPOSSIBLE,
+    VERDICTS,
+    counts,
+    finding,
+    read_findings,
+    to_html,
+    verdicts,
+)
 
 PAPER = yaml.safe_load((ROOT / "data" / "paper_claims.yml").read_text())["claims"]
 CLAIMS = [
@@ -42,8 +51,9 @@ def test_verdicts_are_those_worked_by_hand():
 def test_verdicts_print_what_was_claimed_and_found():
     ledger = verdicts(CLAIMS, FINDINGS)
     assert list(ledger.columns) == [
-        "where", "claim", "claimed", "found", "interval", "region", "verdict", "note"
-    ]  # fmt: skip
+        *("where", "claim", "claimed", "found", "interval", "region"),
+        *("verdict", "reason", "note", "chapter"),
+    ]
     assert ledger["claimed"].tolist() == ["< 0.04 70.14 %", "> 0", "-14.85 %", "40", "larger"]
     assert ledger["claim"].tolist() == [
         "MAE, share, study_area",
@@ -57,9 +67,101 @@ def test_verdicts_print_what_was_claimed_and_found():
     assert ledger["note"].tolist() == ["within 5 points", "of SSMI; annual", "", "", ""]
 
 
+def test_verdicts_say_why_a_claim_cannot_be_judged():
+    reasons = verdicts(CLAIMS, FINDINGS)["reason"]
+    assert reasons["area"] == reasons["wetter"] == ""
+    assert reasons["may"].startswith("no chapter computes a counterpart")
+    assert reasons["epoch"] == "the text gives no definition to judge by"
+    assert "triangle inequality" in reasons["taylor-amplitude"]
+
+    own = finding("epoch 12", None, region="box", reason="no loss was kept")
+    assert verdicts(CLAIMS, {"epoch": own})["reason"]["epoch"] == "no loss was kept"
+    # on synthetic data a claim that nothing could decide is marked as such
+    demo = verdicts(CLAIMS, FINDINGS, synthetic=True)["reason"]
+    assert demo["epoch"] == "nor with real data: the text gives no definition to judge by"
+    assert demo["area"] == ""
+
+
+def test_verdicts_name_the_key_that_would_make_a_claim_testable():
+    claims = [
+        {"id": "one", "where": "3", "quantity": "slope", "experiment": "ssp585"},
+        {"id": "two", "where": "3", "quantity": "slope", "experiment": "ssp126, ssp370"},
+        {"id": "all", "where": "3", "quantity": "slope", "experiment": "all"},
+        {"id": "none", "where": "3", "quantity": "slope"},
+    ]
+    reasons = verdicts(claims, {}, experiments=("ssp126", "ssp245"))["reason"]
+    assert reasons["one"] == "this study has no ssp585: name it under `experiments` of the profile"
+    assert reasons["two"].startswith("this study has no ssp370:")
+    assert reasons["all"].startswith("no chapter computes a counterpart")
+    single = verdicts(claims, {}, experiments=("ssp126",))["reason"]
+    assert single["all"].startswith("this study has one scenario")
+    assert single["none"].startswith("no chapter computes a counterpart")
+
+
+def test_every_verdict_that_is_not_a_comparison_has_a_reason():
+    open_ones = {claim["id"]: finding("1", None, region="land") for claim in PAPER[::2]}
+    for synthetic in (True, False):
+        ledger = verdicts(PAPER, open_ones, synthetic=synthetic)
+        assert set(ledger["verdict"]) <= {"demo", "not testable", "impossible"}
+        assert (ledger["reason"] != "").all()
+
+
 def test_verdicts_survive_the_way_through_a_file():
     written = json.loads(json.dumps(FINDINGS))
     assert verdicts(CLAIMS, written).equals(verdicts(CLAIMS, FINDINGS))
+
+
+def test_findings_of_a_later_folder_go_before_those_of_an_earlier_one(tmp_path):
+    for folder, chapter, claims in [
+        ("profile", "05_trends", {"wetter": FINDINGS["wetter"]}),
+        ("profile", "07_change", {"may": finding("1 %", False, region="north")}),
+        ("mine", "07_change", {"may": finding("2 %", False, region="north")}),
+    ]:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        path = tmp_path / folder / f"{chapter}.json"
+        path.write_text(json.dumps({"claims": claims}))
+    chapters = ("05_trends", "07_change")
+    folders = [tmp_path / "profile", str(tmp_path / "mine")]
+    found = read_findings(chapters, *folders)
+    assert {name: (one["found"], one["chapter"]) for name, one in found.items()} == {
+        "wetter": ("-0.01", "05_trends"),
+        "may": ("2 %", "07_change"),
+    }
+    assert verdicts(CLAIMS, found).loc["may", "chapter"] == "07_change"
+    with pytest.raises(FileNotFoundError, match="run `notebooks/run.py 06_seasons`"):
+        read_findings(("06_seasons",), *folders)
+
+
+def test_counts_are_by_section_and_verdict():
+    table = counts(verdicts(CLAIMS, FINDINGS))
+    assert table.columns.tolist() == ["agrees", "differs", "not testable", "impossible", "all"]
+    assert table.loc["3.2"].tolist() == [1, 0, 0, 0, 1]
+    assert table.loc["3.1", "not testable"] == table.loc["3.3.2", "not testable"] == 1
+    assert table.loc["all"].tolist() == [1, 1, 2, 1, 5]
+
+
+class Cells(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.labels, self.texts, self.rows = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.labels += [value for key, value in attributes if key == "data-label"]
+        self.rows += [dict(attributes)["class"]] if tag == "tr" and attributes else []
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def test_the_table_carries_headings_into_its_cells_and_escapes():
+    ledger = verdicts(CLAIMS, FINDINGS)
+    cells = Cells(to_html(ledger))
+    assert cells.labels == ["claim", "the paper", "found", "verdict"] * len(CLAIMS)
+    assert cells.rows == ["agrees", "differs", "not-testable", "not-testable", "impossible"]
+    assert "< 0.04 70.14 %" in cells.texts  # as text, not as a tag
+    assert {"3.2", "71.2 %", "within 5 points", "land"} <= set(cells.texts)
+    assert "–" in cells.texts  # nothing found for May
 
 
 def test_verdicts_refuse_a_finding_without_a_claim():
@@ -107,19 +209,25 @@ def test_every_claim_of_the_paper_can_get_every_verdict():
 
 
 def claim_ids(path):
-    """The claims that a chapter has findings for: string keys beside a call of `finding`."""
+    """The claims that a chapter has findings for: those named beside a call of `finding`."""
+
+    def is_finding(value):
+        call = isinstance(value, ast.Call) and getattr(value.func, "id", "") == "finding"
+        return call or getattr(value, "id", "") == "claim"
+
     ids = set()
     for cell in jupytext.read(path).cells:
         if cell.cell_type != "code":
             continue
         for node in ast.walk(ast.parse(cell.source)):
-            if isinstance(node, ast.Dict):
-                named = any(
-                    isinstance(value, ast.Call) and getattr(value.func, "id", "") == "finding"
-                    for value in node.values
-                )
-                claims = named or any(getattr(value, "id", "") == "claim" for value in node.values)
-                ids |= {key.value for key in node.keys if claims}
+            if isinstance(node, ast.Dict) and any(map(is_finding, node.values)):
+                ids |= {key.value for key in node.keys}
+            if isinstance(node, ast.Assign) and is_finding(node.value):
+                ids |= {
+                    target.slice.value
+                    for target in node.targets
+                    if isinstance(target, ast.Subscript)
+                }
     return ids
 
 
@@ -130,7 +238,9 @@ def test_chapters_have_findings_for_claims_that_exist():
         for path in sorted((ROOT / "notebooks").glob("*.md"))
         if "finding(" in path.read_text()
     }
-    assert {"02_ynet_training", "04_validation", "05_future_trends"} <= set(found)
+    assert {"02_ynet_training", "04_validation", "05_future_trends", "07_period_change"} <= set(
+        found
+    )
     for chapter, ids in found.items():
         assert ids, f"no claims found in {chapter}"
         assert ids <= known, f"{chapter}: {sorted(ids - known)}"

@@ -419,6 +419,22 @@ def test_fan_has_the_colours_of_the_ipcc():
     assert names == ["historical", "SSP1-2.6", "SSP2-4.5", "SSP3-7.0", "SSP5-8.5"]
 
 
+def test_fan_shades_a_band_behind_the_lines():
+    coords = {"experiment_id": SCENARIOS, "region": ["north"], "year": [2015, 2016]}
+    series = xr.DataArray(np.ones((4, 1, 2)), coords, tuple(coords))
+    ends = series.sel(experiment_id=["ssp126", "ssp585"])
+    band = xr.concat([ends - 0.5, ends + 1], pd.Index(["low", "high"], name="bound"))
+    fig = draw(plots.fan(series, band=band.assign_attrs(long_name="sources")))
+    shades = fig.axes[0].collections
+    assert [to_hex(shade.get_facecolor()[0]) for shade in shades] == ["#173c66", "#951b1e"]
+    corners = shades[0].get_paths()[0].vertices
+    assert (corners[:, 1].min(), corners[:, 1].max()) == (0.5, 2)
+    names = [text.get_text() for text in fig.legends[0].get_texts()]
+    assert {"SSP1-2.6, sources", "SSP5-8.5, sources"} < set(names)
+    with pytest.raises(ValueError, match="`band` must have the dimensions"):
+        plots.fan(series, band=ends)
+
+
 def test_fan_refuses_other_dimensions():
     with pytest.raises(ValueError, match="`series` must have the dimensions"):
         plots.fan(xr.DataArray([1.0], dims="year"))
@@ -450,6 +466,46 @@ def test_portrait_groups_the_experiments_by_period():
     assert written[17 * 12 :] == ["2021-2040", "2041-2070", "2071-2100"]
     assert len(texts(south)) == 17 * 12 - 1 + 3  # nothing is written into a missing cell
     assert [label.get_text() for label in north.get_yticklabels()] == parts
+
+
+def test_portrait_marks_cells_in_their_corner():
+    coords = {"region": ["north"], "part": ["annual", "MAM"], "period": ["2021-2040"]}
+    coords["experiment_id"] = SCENARIOS[:2]
+    change = xr.DataArray(np.ones((1, 2, 1, 2)), coords, tuple(coords))
+    change.loc["north", "annual", "2021-2040", "ssp126"] = np.nan
+    marks = xr.zeros_like(change, dtype=bool)
+    marks.loc["north", "MAM", "2021-2040", "ssp245"] = True
+    marks.loc["north", "annual", "2021-2040", "ssp126"] = True  # nothing to mark there
+    fig = draw(plots.portrait(change, marks=marks.assign_attrs(long_name="few agree")))
+    (patch,) = fig.axes[0].patches
+    corner = patch.get_xy()
+    assert corner[:, 0].max() == 2 and corner[:, 1].min() == 1  # right and top edge of that cell
+    assert fig.legends[0].get_texts()[0].get_text() == "few agree"
+    with pytest.raises(ValueError, match="part"):
+        plots.portrait(change, marks=marks.isel(part=[0]))
+
+
+def test_change_spread_shows_every_source_and_every_dataset():
+    coords = {"region": ["north", "south"], "part": ["annual", "JJA", "May"]}
+    sources = xr.DataArray(
+        np.arange(24.0).reshape(4, 2, 3), {"source_id": list("ABCD"), **coords},
+        ("source_id", "region", "part"),
+    )  # fmt: skip
+    names = ["product (sound)", "product (anchored)", "ensemble mean", "truth"]
+    change = sources.rename(source_id="dataset").assign_coords(dataset=names)
+    fig = draw(plots.change_spread(change.transpose("part", "dataset", "region"), sources))
+    north = fig.axes[0]
+    bar = north.patches[1]  # JJA: 1, 7, 13, 19
+    assert (bar.get_x(), bar.get_width()) == (1, 18)
+    (ticks,) = [c for c in north.collections if len(c.get_segments()) == 12]
+    assert sorted({segment[0, 0] for segment in ticks.get_segments()}) == [
+        *(0, 1, 2, 6, 7, 8), *(12, 13, 14, 18, 19, 20)
+    ]  # fmt: skip
+    drawn = {line.get_label(): line for line in north.lines}
+    np.testing.assert_array_equal(drawn["truth"].get_xdata(), [18, 19, 20])
+    assert len({drawn[name].get_marker() for name in names}) == 4  # apart without colour
+    assert [label.get_text() for label in north.get_yticklabels()] == coords["part"]
+    assert fig.axes[1].get_title(loc="left") == "(b) south"
 
 
 def test_quality_matrix_reads_without_colour():
