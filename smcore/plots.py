@@ -81,6 +81,15 @@ QUANTITIES = {
     "theta_slope": Quantity(
         "slope of water content", "m3 m-3 decade-1", _centred(0.001, 0.002, 0.004, 0.008)
     ),
+    # one and what is close to it is pale; the other sign lies beyond the lower end
+    "trend_ratio": Quantity("ratio of slopes", "1", (0, 0.25, 0.5, 0.8, 1.25, 2, 4), "PuOr"),
+    "drying_share": Quantity(
+        "share of area that dries",
+        "%",
+        (0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100),
+        "BrBG_r",
+        "neither",
+    ),
     "change": Quantity("change of water content", "%", _centred(2, 5, 10, 15, 20, 30)),
 }
 
@@ -615,7 +624,80 @@ def _axis_label(series, separator):
     return f"{name}{separator}({_written(units)})"
 
 
+@plt.rc_context(STYLE)
+def index_bound(slopes, *, years=86):
+    """Slope of the standardised index against the trend in the noise, and its bound.
+
+    Parameters
+    ----------
+    slopes : xr.DataArray
+        From `smcore.futures.slope_of_a_noisy_line`.
+    years : int, default: 86
+        Length of the series, which the bound depends on.
+    """
+    _require_dims(slopes, "slopes", "series", "trend")
+    fig = _figure(ONE_COLUMN, 2.4, layout="constrained")
+    ax = fig.subplots()
+    bound = 10 * np.sqrt(12 / (years**2 - 1))
+    ax.axhline(bound, color="black", linewidth=0.8, linestyle=":", label=f"bound, {bound:.3f}")
+    looks = [
+        ("0.55", "-", "o"),
+        (ENSEMBLE_COLOUR, (0, (4, 1)), "s"),
+        (PRODUCT_COLOURS[0], "-", "D"),
+    ]
+    for name, (colour, dash, marker) in zip(slopes["series"].values, looks):
+        mark = {"marker": marker, "markersize": 2.5, "linestyle": dash, "color": colour}
+        ax.plot(slopes["trend"], slopes.sel(series=name), label=str(name), **mark)
+    ax.set(xscale="log", ylim=(0, None), ylabel=QUANTITIES["ssmi_slope"].title)
+    ax.set_xlabel("trend per decade (standard deviations of a source)")
+    shown = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1]
+    ax.set_xticks(shown, _numbers(shown))
+    ax.minorticks_off()
+    fig.legend(loc="outside lower center", ncols=2)
+    return fig
+
+
 # --------------------------------------------------------------------------------------- portraits
+
+
+@plt.rc_context(STYLE)
+def share_matrix(shares, *, ranges=None, rows):
+    """Shares of drying area as heat maps: one a dataset, `rows` against experiments.
+
+    Parameters
+    ----------
+    shares : xr.DataArray
+        In %, dimensions dataset, `rows` and experiment_id.
+    ranges : xr.DataArray of str, optional
+        Dimensions as `shares`: a short text below the number, empty where there is none.
+    rows : str
+        The dimension that runs down.
+    """
+    _require_dims(shares, "shares", "dataset", rows, "experiment_id")
+    style = QUANTITIES["drying_share"]
+    fig = _figure(TWO_COLUMNS, 0.95 + 0.28 * shares.sizes[rows], layout="constrained")
+    axes = fig.subplots(1, shares.sizes["dataset"], sharey=True, squeeze=False)[0]
+    for number, (ax, dataset) in enumerate(zip(axes, shares["dataset"].values)):
+        cells = shares.sel(dataset=dataset).transpose(rows, "experiment_id")
+        text = np.vectorize("{:.0f}".format)(cells.values).astype(object)
+        if ranges is not None:
+            below = ranges.sel(dataset=dataset).transpose(rows, "experiment_id").values
+            text = text + np.where(below == "", "", "  (") + below + np.where(below == "", "", ")")
+        colours = {"norm": style.norm, "cmap": style.cmap, "cbar": False, "linewidths": 0.5}
+        sns.heatmap(cells.values, annot=text, fmt="", annot_kws={"size": 6.5}, ax=ax, **colours)
+        for written, value in zip(ax.texts, cells.values[~np.isnan(cells.values)]):
+            written.set_color("white" if abs(value - 50) >= 30 else "black")
+        names = [_name(e) for e in cells["experiment_id"].values]
+        ax.set_xticks(np.arange(len(names)) + 0.5, names, rotation=0)
+        ax.set_yticks(np.arange(cells.sizes[rows]) + 0.5, cells[rows].values, rotation=0)
+        ax.tick_params(length=0)
+        ax.set_facecolor(MISSING)
+        ax.set_title(f"{_letter(number)} {dataset}", loc="left")
+    colours = plt.cm.ScalarMappable(style.norm, style.cmap)
+    shape = {"fraction": 0.05, "aspect": 45, "shrink": 0.6}
+    bar = fig.colorbar(colours, ax=axes, location="bottom", ticks=style.levels, **shape)
+    bar.set_label(style.title)
+    return fig
 
 
 @plt.rc_context(STYLE)

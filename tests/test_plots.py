@@ -14,6 +14,7 @@ from matplotlib.text import Annotation, Text
 from torch.nn import ConvTranspose2d
 
 from smcore import plots
+from smcore.futures import slope_of_a_noisy_line
 from smcore.ynet import YNet, YNetConfig
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -348,7 +349,45 @@ def test_fan_refuses_other_dimensions():
         plots.fan(xr.DataArray([1.0], dims="year"))
 
 
+def test_index_bound_draws_every_series_below_the_bound():
+    slopes = slope_of_a_noisy_line([0.02, 0.1, 0.5], draws=20)
+    fig = draw(plots.index_bound(slopes))
+    (ax,) = fig.axes
+    bound, *lines = ax.lines
+    assert bound.get_ydata()[0] == pytest.approx(0.403, abs=5e-4)  # 10 sqrt(12 / (86^2 - 1))
+    assert len(lines) == 3
+    assert all((line.get_ydata() < bound.get_ydata()[0]).all() for line in lines)
+    assert ax.get_ylabel() == "SSMI slope (per decade)"
+    labels = [text.get_text() for text in fig.legends[0].get_texts()]
+    assert labels == ["bound, 0.403", "one source", "ensemble mean", "its running mean"]
+
+
 # tables
+
+
+def test_share_matrix_writes_the_range_beside_the_number():
+    coords = {"dataset": ["product", "sources"], "season": ["MAM", "JJA", "SON"]}
+    coords |= {"experiment_id": SCENARIOS[:2]}
+    shares = xr.DataArray(np.full((2, 3, 2), 50.0), coords, tuple(coords))
+    shares.loc["product", "JJA", "ssp245"] = 92.4
+    ranges = xr.full_like(shares, "", dtype=object)
+    ranges.loc["sources"] = "41–77"
+    turned = shares.transpose("experiment_id", "dataset", "season")
+    fig = draw(plots.share_matrix(turned, ranges=ranges, rows="season"))
+    product, sources, bar = fig.axes
+    assert texts(product) == ["50", "50", "50", "92", "50", "50"]
+    assert texts(sources) == ["50  (41–77)"] * 6
+    assert [label.get_text() for label in product.get_yticklabels()] == ["MAM", "JJA", "SON"]
+    assert [label.get_text() for label in product.get_xticklabels()] == ["SSP1-2.6", "SSP2-4.5"]
+    assert bar.get_xlabel() == "share of area that dries (%)"
+    assert product.texts[3].get_color() == "white"
+
+
+def test_ratios_of_slopes_are_palest_where_the_trend_is_kept():
+    ratio = plots.QUANTITIES["trend_ratio"]
+    shade = plt.get_cmap(ratio.cmap)
+    lightness = {value: sum(shade(ratio.norm(value))[:3]) for value in (-1, 0.1, 0.4, 1, 1.5, 9)}
+    assert max(lightness, key=lightness.get) == 1
 
 
 def test_portrait_groups_the_experiments_by_period():
