@@ -2,6 +2,7 @@
 
 import numpy as np
 import xarray as xr
+from scipy.ndimage import label
 
 from smcore.grids import box_mask
 from smcore.metrics import area_share, correlation, together, variance_ratio
@@ -63,7 +64,7 @@ def agreement(trends, *, alpha=0.05):
     Parameters
     ----------
     trends : xr.Dataset
-        From :func:`trend`, with the dimension ``source_id``.
+        From :func:`trend`, with the dimension ``source_id``; with or without ``p_value``.
     alpha : float, default: 0.05
         Level of each source's own test.
 
@@ -71,9 +72,9 @@ def agreement(trends, *, alpha=0.05):
     -------
     xr.Dataset
         ``sign`` of the majority (-1, 0 for a draw, 1), ``same_sign``, the share of the
-        sources with that sign (of a draw: with either), and ``significant``, the share that
-        has that sign and a p-value below `alpha`. Shares lie in 0 to 1 and are of the sources
-        that have a slope; NaN where none has.
+        sources with that sign (of a draw: with either), and, of tested trends,
+        ``significant``, the share that has that sign and a p-value below `alpha`. Shares lie
+        in 0 to 1 and are of the sources that have a slope; NaN where none has.
 
     Notes
     -----
@@ -90,15 +91,12 @@ def agreement(trends, *, alpha=0.05):
     number = slope.notnull().sum("source_id")
     number = number.where(number > 0)
     up, down = (slope > 0).sum("source_id") / number, (slope < 0).sum("source_id") / number
-    sign = np.sign(up - down)
-    sure = (trends["p_value"] < alpha) & (np.sign(slope) == sign) & (sign != 0)
-    return xr.Dataset(
-        {
-            "sign": sign,
-            "same_sign": np.maximum(up, down),
-            "significant": sure.sum("source_id") / number,
-        }
-    )
+    found = xr.Dataset({"sign": np.sign(up - down), "same_sign": np.maximum(up, down)})
+    if "p_value" in trends:
+        with_majority = (np.sign(slope) == found["sign"]) & (found["sign"] != 0)
+        sure = with_majority & (trends["p_value"] < alpha)
+        found["significant"] = sure.sum("source_id") / number
+    return found
 
 
 def shares(trends, area, regions, *, alpha=0.05):
@@ -150,7 +148,8 @@ def likeness(estimate, reference, area, regions):
     Parameters
     ----------
     estimate, reference : xr.DataArray
-        Slopes with dimensions lat, lon, in the same units.
+        Slopes with dimensions lat, lon, in the same units; further ones are kept, and broadcast
+        where only one of them has them.
     area : xr.DataArray
         Area of the cells (lat, lon): the weight in all but the median.
     regions : dict of str to xr.DataArray of bool
@@ -181,6 +180,38 @@ def likeness(estimate, reference, area, regions):
         found["median_ratio"] = (x / y.where(y != 0)).median(CELLS)
         by_region[name] = found
     return together(by_region, dim="region")
+
+
+def largest_patch(mask, area):
+    """The largest connected patch of a mask: its share of a whole, and where it lies.
+
+    Parameters
+    ----------
+    mask : xr.DataArray of bool
+        Dimensions lat, lon. Cells that share an edge are connected.
+    area : xr.DataArray
+        Area of the cells (lat, lon); zero or NaN outside the whole that the share is of.
+
+    Returns
+    -------
+    xr.Dataset
+        ``share`` in %, ``centre_lat`` and ``centre_lon``, weighted with the area, in degrees;
+        NaN where `mask` is empty.
+    """
+    mask = mask.transpose(*CELLS)
+    area = area.transpose(*CELLS).fillna(0)
+    patches, number = label(mask.values)
+    if number == 0:
+        return xr.Dataset({name: np.nan for name in ("share", "centre_lat", "centre_lon")})
+    sizes = np.bincount(patches.ravel(), weights=area.values.ravel())
+    weights = area.where(patches == 1 + sizes[1:].argmax(), 0)
+    return xr.Dataset(
+        {
+            "share": 100 * weights.sum() / area.sum(),
+            "centre_lat": (weights * mask["lat"]).sum() / weights.sum(),
+            "centre_lon": (weights * mask["lon"]).sum() / weights.sum(),
+        }
+    )
 
 
 def slope_of_a_noisy_line(trends, *, years=86, sources=25, window=10, draws=400, seed=0):
@@ -369,6 +400,22 @@ def between_sources(values, form="{:+.3f}"):
     number, _, unit = form.partition("}")
     low, high = (f"{number}}}".format(float(value)) for value in (values.min(), values.max()))
     return f"{over} {low} to {high}{unit}"
+
+
+def by_scenario(values, form="{:+.3f}"):
+    """A statistic of each scenario in words: ``ssp126 +0.010, ssp585 -0.020``.
+
+    Parameters
+    ----------
+    values : xr.DataArray
+        Dimension ``experiment_id``.
+    form : str, default: "{:+.3f}"
+        How a number is written.
+    """
+    names = values["experiment_id"].values
+    return ", ".join(
+        f"{name} {form.format(float(values.sel(experiment_id=name)))}" for name in names
+    )
 
 
 def _check_alpha(alpha):

@@ -648,7 +648,7 @@ def index_bound(slopes, *, years=86):
     for name, (colour, dash, marker) in zip(slopes["series"].values, looks):
         mark = {"marker": marker, "markersize": 2.5, "linestyle": dash, "color": colour}
         ax.plot(slopes["trend"], slopes.sel(series=name), label=str(name), **mark)
-    ax.set(xscale="log", ylim=(0, None), ylabel=QUANTITIES["ssmi_slope"].title)
+    ax.set(xscale="log", ylim=(0, 1.1 * bound), ylabel=QUANTITIES["ssmi_slope"].title)
     ax.set_xlabel("trend per decade (standard deviations of a source)")
     shown = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1]
     ax.set_xticks(shown, _numbers(shown))
@@ -661,28 +661,33 @@ def index_bound(slopes, *, years=86):
 
 
 @plt.rc_context(STYLE)
-def share_matrix(shares, *, ranges=None, rows):
-    """Shares of drying area as heat maps: one a dataset, `rows` against experiments.
+def share_matrix(product, sources, *, rows):
+    """Shares of drying area as two heat maps, of the product and of its sources.
 
     Parameters
     ----------
-    shares : xr.DataArray
-        In %, dimensions dataset, `rows` and experiment_id.
-    ranges : xr.DataArray of str, optional
-        Dimensions as `shares`: a short text below the number, empty where there is none.
+    product : xr.DataArray
+        In %, dimensions `rows` and experiment_id.
+    sources : xr.DataArray
+        As `product`, with the dimension source_id: the median is drawn, with the range beside it.
     rows : str
         The dimension that runs down.
     """
-    _require_dims(shares, "shares", "dataset", rows, "experiment_id")
-    style = QUANTITIES["drying_share"]
-    fig = _figure(TWO_COLUMNS, 0.95 + 0.28 * shares.sizes[rows], layout="constrained")
-    axes = fig.subplots(1, shares.sizes["dataset"], sharey=True, squeeze=False)[0]
-    for number, (ax, dataset) in enumerate(zip(axes, shares["dataset"].values)):
-        cells = shares.sel(dataset=dataset).transpose(rows, "experiment_id")
-        text = np.vectorize("{:.0f}".format)(cells.values).astype(object)
-        if ranges is not None:
-            below = ranges.sel(dataset=dataset).transpose(rows, "experiment_id").values
-            text = text + np.where(below == "", "", "  (") + below + np.where(below == "", "", ")")
+    _require_dims(product, "product", rows, "experiment_id")
+    _require_dims(sources, "sources", rows, "experiment_id", "source_id")
+    style, order = QUANTITIES["drying_share"], (rows, "experiment_id")
+    middle, low, high = (
+        getattr(sources, of)("source_id").transpose(*order) for of in ("median", "min", "max")
+    )
+    span = np.vectorize("{:.0f}  ({:.0f}–{:.0f})".format)(middle, low, high)
+    product = product.transpose(*order)
+    panels = {
+        "product": (product, np.vectorize("{:.0f}".format)(product)),
+        "sources: median (range)": (middle, span),
+    }
+    fig = _figure(TWO_COLUMNS, 0.95 + 0.28 * product.sizes[rows], layout="constrained")
+    axes = fig.subplots(1, 2, sharey=True)
+    for number, (ax, (title, (cells, text))) in enumerate(zip(axes, panels.items())):
         colours = {"norm": style.norm, "cmap": style.cmap, "cbar": False, "linewidths": 0.5}
         sns.heatmap(cells.values, annot=text, fmt="", annot_kws={"size": 6.5}, ax=ax, **colours)
         for written, value in zip(ax.texts, cells.values[~np.isnan(cells.values)]):
@@ -692,7 +697,7 @@ def share_matrix(shares, *, ranges=None, rows):
         ax.set_yticks(np.arange(cells.sizes[rows]) + 0.5, cells[rows].values, rotation=0)
         ax.tick_params(length=0)
         ax.set_facecolor(MISSING)
-        ax.set_title(f"{_letter(number)} {dataset}", loc="left")
+        ax.set_title(f"{_letter(number)} {title}", loc="left")
     colours = plt.cm.ScalarMappable(style.norm, style.cmap)
     shape = {"fraction": 0.05, "aspect": 45, "shrink": 0.6}
     bar = fig.colorbar(colours, ax=axes, location="bottom", ticks=style.levels, **shape)

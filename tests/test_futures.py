@@ -101,6 +101,13 @@ def test_agreement_counts_the_sources_of_the_majoritys_sign():
     np.testing.assert_allclose(found["significant"], [[0.5, 0, 2 / 3]])
 
 
+def test_agreement_of_slopes_that_are_not_tested_has_no_significance():
+    slope = field([[[1.0, -1]], [[2.0, 1]]], source_id=["a", "b"])
+    found = futures.agreement(slope.to_dataset(name="slope"))
+    assert set(found) == {"sign", "same_sign"}
+    assert found["same_sign"].values.tolist() == [[1, 0.5]]
+
+
 def test_agreement_of_no_source_is_missing():
     slope = field([[[np.nan]], [[np.nan]]], source_id=list("ab"))
     found = futures.agreement(xr.Dataset({"slope": slope, "p_value": slope}))
@@ -171,6 +178,23 @@ def test_likeness_agrees_with_numpy():
     np.testing.assert_allclose(found["median_ratio"], np.median(a / b))
 
 
+def test_likeness_of_several_estimates_is_that_of_each():
+    y = field(np.random.default_rng(6).normal(size=(2, 4, 3)), experiment_id=["a", "b"])
+    noise = np.random.default_rng(7).normal(size=(2, 2, 4, 3))
+    x = y + field(noise, estimate=["one", "other"], experiment_id=["a", "b"])
+    where = {"all": y[0].notnull()}
+    together = futures.likeness(x, y, xr.ones_like(y[0]), where)
+    for estimate in x.estimate.values:
+        for experiment in "ab":
+            pair = (
+                x.sel(estimate=estimate, experiment_id=experiment),
+                y.sel(experiment_id=experiment),
+            )
+            alone = futures.likeness(*pair, xr.ones_like(y[0]), where)
+            found = together.sel(estimate=estimate, experiment_id=experiment)
+            xr.testing.assert_allclose(found.drop_vars(["estimate", "experiment_id"]), alone)
+
+
 def test_a_damped_copy_is_like_its_original_in_all_but_size():
     y = field(np.random.default_rng(5).normal(size=(4, 3)))
     everywhere = {"all": y.notnull()}
@@ -183,6 +207,21 @@ def test_a_damped_copy_is_like_its_original_in_all_but_size():
         "median_ratio": 0.5,
     }.items():
         np.testing.assert_allclose(found[name], expected)
+
+
+def test_largest_patch_is_found_by_its_area_and_edges_connect():
+    mask = field(np.array([[1, 0, 1, 1], [0, 1, 0, 0], [0, 0, 0, 1.0]])) == 1
+    area = xr.ones_like(mask, dtype=float)
+    found = futures.largest_patch(mask, area)  # the corners of three cells touch, two share an edge
+    assert float(found["share"]) == pytest.approx(100 * 2 / 12)
+    assert (float(found["centre_lat"]), float(found["centre_lon"])) == (30, 72.5)
+
+    area[2, 3] = 5  # one large cell beats two small ones
+    area[0, 1] = np.nan  # 15 are left
+    found = futures.largest_patch(mask.T, area)
+    assert float(found["share"]) == pytest.approx(100 * 5 / 15)
+    assert (float(found["centre_lat"]), float(found["centre_lon"])) == (32, 73)
+    assert futures.largest_patch(mask & False, area)["share"].isnull()
 
 
 # what an index can show
@@ -312,6 +351,14 @@ def test_the_range_over_sources_is_written_with_its_kind():
     assert futures.between_sources(values, "{:.0f} %") == "sources 41 to 77 %"
     two = xr.DataArray([[-0.02, 0.1], [0.05, 0.0]], dims=("source_id", "experiment_id"))
     assert futures.between_sources(two) == "sources and scenarios -0.020 to +0.100"
+
+
+def test_a_statistic_of_each_scenario_is_written_in_order():
+    values = xr.DataArray(
+        [0.01, -0.0201], coords={"experiment_id": ["ssp126", "ssp585"]}, dims="experiment_id"
+    )
+    assert futures.by_scenario(values) == "ssp126 +0.010, ssp585 -0.020"
+    assert futures.by_scenario(values * 1000, "{:.0f} %") == "ssp126 10 %, ssp585 -20 %"
 
 
 def test_the_test_of_the_trend_is_that_of_the_trends_module():

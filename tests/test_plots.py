@@ -365,22 +365,20 @@ def test_index_bound_draws_every_series_below_the_bound():
 # tables
 
 
-def test_share_matrix_writes_the_range_beside_the_number():
-    coords = {"dataset": ["product", "sources"], "season": ["MAM", "JJA", "SON"]}
-    coords |= {"experiment_id": SCENARIOS[:2]}
-    shares = xr.DataArray(np.full((2, 3, 2), 50.0), coords, tuple(coords))
-    shares.loc["product", "JJA", "ssp245"] = 92.4
-    ranges = xr.full_like(shares, "", dtype=object)
-    ranges.loc["sources"] = "41–77"
-    turned = shares.transpose("experiment_id", "dataset", "season")
-    fig = draw(plots.share_matrix(turned, ranges=ranges, rows="season"))
-    product, sources, bar = fig.axes
-    assert texts(product) == ["50", "50", "50", "92", "50", "50"]
-    assert texts(sources) == ["50  (41–77)"] * 6
-    assert [label.get_text() for label in product.get_yticklabels()] == ["MAM", "JJA", "SON"]
-    assert [label.get_text() for label in product.get_xticklabels()] == ["SSP1-2.6", "SSP2-4.5"]
+def test_share_matrix_writes_median_and_range_of_the_sources():
+    coords = {"season": ["MAM", "JJA", "SON"], "experiment_id": SCENARIOS[:2]}
+    product = xr.DataArray(np.full((3, 2), 50.0), coords, tuple(coords))
+    product.loc["JJA", "ssp245"] = 92.4
+    sources = xr.concat([product * 0 + share for share in (41, 77, 52)], "source_id")
+    fig = draw(plots.share_matrix(product.T, sources, rows="season"))
+    of_product, of_sources, bar = fig.axes
+    assert texts(of_product) == ["50", "50", "50", "92", "50", "50"]
+    assert texts(of_sources) == ["52  (41–77)"] * 6
+    assert [label.get_text() for label in of_product.get_yticklabels()] == ["MAM", "JJA", "SON"]
+    named = [label.get_text() for label in of_product.get_xticklabels()]
+    assert named == ["SSP1-2.6", "SSP2-4.5"]
     assert bar.get_xlabel() == "share of area that dries (%)"
-    assert product.texts[3].get_color() == "white"
+    assert of_product.texts[3].get_color() == "white"
 
 
 def test_ratios_of_slopes_are_palest_where_the_trend_is_kept():
