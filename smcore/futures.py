@@ -161,7 +161,8 @@ def likeness(estimate, reference, area, regions):
         By ``region``: ``same_sign``, % of the area; ``correlation`` of the patterns;
         ``std_ratio``, the ratio of the standard deviations over the cells, and ``regression``,
         the slope of a line through `estimate` over `reference`; ``median_ratio``, the median
-        of the cells' ratios.
+        of the cells' ratios; ``skill``, 1 less the mean squared difference over the mean square
+        of `reference`: 1 is perfect, 0 as good as no trend at all, negative worse.
 
     Notes
     -----
@@ -178,6 +179,9 @@ def likeness(estimate, reference, area, regions):
         found["std_ratio"] = np.sqrt(variance_ratio(x, y, dim=CELLS, weights=area))
         found["regression"] = found["correlation"] * found["std_ratio"]
         found["median_ratio"] = (x / y.where(y != 0)).median(CELLS)
+        weights = area.fillna(0)
+        squares = (y**2).weighted(weights).mean(CELLS)
+        found["skill"] = 1 - ((x - y) ** 2).weighted(weights).mean(CELLS) / squares
         by_region[name] = found
     return together(by_region, dim="region")
 

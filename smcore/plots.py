@@ -23,6 +23,7 @@ from cartopy.mpl.ticker import LatitudeFormatter, LongitudeFormatter
 from matplotlib.colors import BoundaryNorm
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Patch, Rectangle
+from matplotlib.patheffects import withTickedStroke
 from matplotlib.ticker import MaxNLocator
 
 LAND = Path(__file__).parents[1] / "data" / "land.geojson"
@@ -35,6 +36,7 @@ STYLE = {
     **{"axes.linewidth": 0.5, "lines.linewidth": 1.0, "hatch.linewidth": 0.4},
     "legend.frameon": False,
 }
+ZERO_TICKS = withTickedStroke(spacing=3.5, angle=-90, length=0.45)  # of a contour: downhill
 MISSING, OUTLINE = "0.87", "#7b3294"  # ocean and missing cells; the study area
 
 
@@ -81,8 +83,8 @@ QUANTITIES = {
     "theta_slope": Quantity(
         "slope of water content", "m3 m-3 decade-1", _centred(0.001, 0.002, 0.004, 0.008)
     ),
-    # one and what is close to it is pale; the other sign lies beyond the lower end
-    "trend_ratio": Quantity("ratio of slopes", "1", (0, 0.25, 0.5, 0.8, 1.25, 2, 4), "PuOr"),
+    # the other sign lies beyond the lower end; light to dark keeps the order in greyscale
+    "trend_ratio": Quantity("ratio of slopes", "1", (0, 0.25, 0.5, 0.8, 1.25, 2, 4), "cividis"),
     "drying_share": Quantity(
         "share of area that dries",
         "%",
@@ -161,6 +163,7 @@ def maps(
     hatching=None,
     study_area=None,
     notes=None,
+    zero_line=False,
 ):
     """Maps of a field, one panel for each value of `row` and `col`, with one colour bar.
 
@@ -181,6 +184,9 @@ def maps(
         Drawn as a thin outline, in degrees.
     notes : xr.DataArray of str, optional
         Dimensions `row` and `col`: a short text for the lower left corner of each panel.
+    zero_line : bool, default: False
+        Whether a line separates the signs, with ticks towards the negative side, so that they
+        are told apart without colour.
 
     Notes
     -----
@@ -214,7 +220,7 @@ def maps(
     # The grid is laid out in inches: the shape of a map is known, and nothing has to be searched.
     west, east, south, north = _extent(field)
     aspect = 1 / np.cos(np.deg2rad((south + north) / 2))
-    legend = _map_legend(study_area, dots, hatching)
+    legend = _map_legend(study_area, dots, hatching, zero_line)
     table = len(panel_dims) == 2  # heads above the columns and beside the rows
     left, right, gap = (0.46 if table else 0.32), 0.08, 0.07
     head = 0.18 if len(panel_dims) == 1 else 0.02  # above each panel
@@ -242,6 +248,9 @@ def maps(
         if hatching is not None:
             mask = hatching.sel(panel).transpose("lat", "lon").astype(float)
             ax.contourf(mask.lon, mask.lat, mask, [0.5, 1.5], colors="none", hatches=["/////"])
+        if zero_line:
+            line = ax.contour(here.lon, here.lat, here, [0], colors="0.1", linewidths=0.5)
+            line.set_path_effects([ZERO_TICKS])
         if dots is not None:
             size = max(1, round(0.055 * field.sizes["lon"] / width))  # dots 1.4 mm apart
             ax.plot(*_thinned(dots.sel(panel), size), "k.", markersize=1.4, markeredgewidth=0)
@@ -320,8 +329,11 @@ def _graticule(ax, *, left, below):
     ax.grid(color="0.3", linewidth=0.3, alpha=0.35)
 
 
-def _map_legend(study_area, dots, hatching):
+def _map_legend(study_area, dots, hatching, zero_line):
     handles = []
+    if zero_line:
+        mark = {"color": "0.1", "linewidth": 0.5, "path_effects": [ZERO_TICKS]}
+        handles.append(Line2D([], [], label="zero, ticks to the negative side", **mark))
     if study_area is not None:
         handles.append(Line2D([], [], color=OUTLINE, linewidth=0.6, label="study area"))
     if dots is not None and "long_name" in dots.attrs:

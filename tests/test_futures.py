@@ -176,6 +176,7 @@ def test_likeness_agrees_with_numpy():
     np.testing.assert_allclose(found["std_ratio"], np.sqrt(covariance[0, 0] / covariance[1, 1]))
     np.testing.assert_allclose(found["regression"], covariance[0, 1] / covariance[1, 1])
     np.testing.assert_allclose(found["median_ratio"], np.median(a / b))
+    np.testing.assert_allclose(found["skill"], 1 - (w * (a - b) ** 2).sum() / (w * b**2).sum())
 
 
 def test_likeness_of_several_estimates_is_that_of_each():
@@ -205,6 +206,7 @@ def test_a_damped_copy_is_like_its_original_in_all_but_size():
         "std_ratio": 0.5,
         "regression": 0.5,
         "median_ratio": 0.5,
+        "skill": 0.75,  # half of the slope is left: a quarter of its square
     }.items():
         np.testing.assert_allclose(found[name], expected)
 

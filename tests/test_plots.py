@@ -10,6 +10,7 @@ import pytest
 import shapely
 import xarray as xr
 from matplotlib.colors import to_hex
+from matplotlib.contour import ContourSet
 from matplotlib.text import Annotation, Text
 from torch.nn import ConvTranspose2d
 
@@ -153,6 +154,29 @@ def test_maps_explain_dots_hatching_outline_and_notes():
     legend = [text.get_text() for text in fig.legends[0].get_texts()]
     assert legend == ["study area", "significant", "sources disagree"]
     assert [texts(ax) for ax in map_axes(fig)] == [["70 % < 0.04"], ["22 % < 0.04"]]
+
+
+def test_maps_separate_the_signs_by_a_line_that_needs_no_colour():
+    field = (grid() - grid().mean()).assign_attrs(units="m3 m-3")
+    fig = draw(plots.maps(field, quantity="bias", zero_line=True))
+    (line,) = [c for c in map_axes(fig)[0].collections if isinstance(c, ContourSet)]
+    assert list(line.levels) == [0]
+    assert line.get_path_effects()
+    (entry,) = [text.get_text() for text in fig.legends[0].get_texts()]
+    assert entry == "zero, ticks to the negative side"
+
+
+def test_ticks_of_the_zero_line_point_to_the_negative_side():
+    west_is_negative = grid().copy(data=np.broadcast_to((grid().lon - 104.3) / 2000, grid().shape))
+
+    def dark(field):
+        buffer = io.BytesIO()
+        plots.maps(field, quantity="bias", zero_line=True).savefig(buffer)
+        buffer.seek(0)
+        return plt.imread(buffer)[..., :3].sum(axis=2) < 1
+
+    one, other = dark(west_is_negative), dark(-west_is_negative)
+    assert np.nonzero(one & ~other)[1].mean() < np.nonzero(other & ~one)[1].mean() - 2
 
 
 def test_dots_stand_for_blocks_that_are_at_least_half_true():
@@ -381,11 +405,13 @@ def test_share_matrix_writes_median_and_range_of_the_sources():
     assert of_product.texts[3].get_color() == "white"
 
 
-def test_ratios_of_slopes_are_palest_where_the_trend_is_kept():
+def test_ratios_of_slopes_keep_their_order_without_colour():
     ratio = plots.QUANTITIES["trend_ratio"]
     shade = plt.get_cmap(ratio.cmap)
-    lightness = {value: sum(shade(ratio.norm(value))[:3]) for value in (-1, 0.1, 0.4, 1, 1.5, 9)}
-    assert max(lightness, key=lightness.get) == 1
+    colours = np.array(
+        [shade(ratio.norm(value))[:3] for value in (-1, 0.1, 0.4, 0.7, 1, 1.5, 3, 9)]
+    )
+    assert (np.diff(colours @ [0.2126, 0.7152, 0.0722]) > 0).all()
 
 
 def test_portrait_groups_the_experiments_by_period():
