@@ -46,7 +46,7 @@ def ensemble_mean(predictors, reference, *, train_period):
     """
     _check(predictors, reference)
     _in_train_period(reference, train_period, "reference")
-    estimate = _upsampled(predictors.mean("source_id"), reference)
+    estimate = upsampled(predictors.mean("source_id"), reference)
     return _finished(estimate, reference, "ensemble mean")
 
 
@@ -113,7 +113,7 @@ def with_climatology(anomaly, reference, *, train_period):
         Estimate for every month of `anomaly`.
     """
     cycle = climatology(anomaly, reference, train_period=train_period)
-    estimate = _upsampled(anomaly.mean("source_id"), reference) + cycle
+    estimate = upsampled(anomaly.mean("source_id"), reference) + cycle
     return _finished(estimate, reference, "delta change")
 
 
@@ -371,8 +371,26 @@ def _interpolation_matrix(fine, coarse, name):
     return np.stack(weights, axis=1).astype("float32")
 
 
-def _upsampled(field, reference):
-    """Bilinear interpolation of (..., lat, lon) to the grid of the reference, in float32."""
+def upsampled(field, reference):
+    """Bilinear interpolation from the coarse to the fine grid, as the baselines have it.
+
+    Parameters
+    ----------
+    field : xr.DataArray
+        Dimensions (..., lat, lon) on the coarse grid.
+    reference : xr.DataArray or xr.Dataset
+        Any field with the ``lat`` and ``lon`` of the fine grid.
+
+    Returns
+    -------
+    xr.DataArray
+        In float32, with the other dimensions of `field`; details as in :func:`ensemble_mean`.
+
+    Raises
+    ------
+    ValueError
+        If the fine grid reaches beyond the coarse cells.
+    """
     rows = _interpolation_matrix(reference["lat"].values, field["lat"].values, "lat")
     columns = _interpolation_matrix(reference["lon"].values, field["lon"].values, "lon")
     field = field.transpose(..., "lat", "lon").astype("float32")
@@ -427,12 +445,12 @@ def _by_calendar_month(adjust, predictors, reference, train_period):
     _check(predictors, reference)
     observed = _in_train_period(reference, train_period, "reference")
     _in_train_period(predictors, train_period, "predictors")
-    upsampled = _upsampled(predictors.mean("source_id"), reference)
+    interpolated = upsampled(predictors.mean("source_id"), reference)
     parts = [
         adjust(
             x, x.sel(time=slice(*train_period)), observed.sel(time=observed.time.dt.month == month)
         ).astype("float32")
-        for month, x in upsampled.groupby("time.month")
+        for month, x in interpolated.groupby("time.month")
     ]
     return xr.concat(parts, "time").sortby("time")
 
@@ -461,7 +479,7 @@ def _quantile(sample, probability):
 
 def _beside(anomaly, reference):
     """Anomalies of the sources on the grid of the reference, (lat, lon, time, source)."""
-    x = _upsampled(anomaly, reference).fillna(0).transpose("lat", "lon", "time", "source_id")
+    x = upsampled(anomaly, reference).fillna(0).transpose("lat", "lon", "time", "source_id")
     return x.values.astype(float)
 
 

@@ -23,6 +23,7 @@ from cartopy.mpl.ticker import LatitudeFormatter, LongitudeFormatter
 from matplotlib.colors import BoundaryNorm
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Patch, Polygon, Rectangle
+from matplotlib.patheffects import withTickedStroke
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 LAND = Path(__file__).parents[1] / "data" / "land.geojson"
@@ -35,6 +36,7 @@ STYLE = {
     **{"axes.linewidth": 0.5, "lines.linewidth": 1.0, "hatch.linewidth": 0.4},
     "legend.frameon": False,
 }
+ZERO_TICKS = withTickedStroke(spacing=3.5, angle=-90, length=0.45)  # of a contour: downhill
 MISSING, OUTLINE = "0.87", "#7b3294"  # ocean and missing cells; the study area
 CORNER_MARK = [(-1, 1), (1, 1), (1, -1)]  # a triangle in the upper right corner
 
@@ -94,6 +96,15 @@ QUANTITIES = {
     "ssmi_slope": Quantity("SSMI slope", "decade-1", _centred(0.05, 0.1, 0.2, 0.3, 0.4)),
     "theta_slope": Quantity(
         "slope of water content", "m3 m-3 decade-1", _centred(0.001, 0.002, 0.004, 0.008)
+    ),
+    # the other sign lies beyond the lower end; light to dark keeps the order in greyscale
+    "trend_ratio": Quantity("ratio of slopes", "1", (0, 0.25, 0.5, 0.8, 1.25, 2, 4), "cividis"),
+    "drying_share": Quantity(
+        "share of area that dries",
+        "%",
+        (0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100),
+        "BrBG_r",
+        "neither",
     ),
     "change": Quantity("change of water content", "%", _centred(2, 5, 10, 15, 20, 30)),
 }
@@ -180,6 +191,7 @@ def maps(
     hatching=None,
     study_area=None,
     notes=None,
+    zero_line=False,
 ):
     """Maps of a field, one panel for each value of `row` and `col`, with one colour bar.
 
@@ -200,6 +212,9 @@ def maps(
         Drawn as a thin outline, in degrees.
     notes : xr.DataArray of str, optional
         Dimensions `row` and `col`: a short text for the lower left corner of each panel.
+    zero_line : bool, default: False
+        Whether a line separates the signs, with ticks towards the negative side, so that they
+        are told apart without colour.
 
     Notes
     -----
@@ -233,7 +248,7 @@ def maps(
     # The grid is laid out in inches: the shape of a map is known, and nothing has to be searched.
     west, east, south, north = _extent(field)
     aspect = 1 / np.cos(np.deg2rad((south + north) / 2))
-    legend = _map_legend(study_area, dots, hatching)
+    legend = _map_legend(study_area, dots, hatching, zero_line)
     table = len(panel_dims) == 2  # heads above the columns and beside the rows
     left, right, gap = (0.46 if table else 0.32), 0.08, 0.07
     head = 0.18 if len(panel_dims) == 1 else 0.02  # above each panel
@@ -261,6 +276,9 @@ def maps(
         if hatching is not None:
             mask = hatching.sel(panel).transpose("lat", "lon").astype(float)
             ax.contourf(mask.lon, mask.lat, mask, [0.5, 1.5], colors="none", hatches=["/////"])
+        if zero_line:
+            line = ax.contour(here.lon, here.lat, here, [0], colors="0.1", linewidths=0.5)
+            line.set_path_effects([ZERO_TICKS])
         if dots is not None:
             size = max(1, round(0.055 * field.sizes["lon"] / width))  # dots 1.4 mm apart
             ax.plot(*_thinned(dots.sel(panel), size), "k.", markersize=1.4, markeredgewidth=0)
@@ -339,8 +357,11 @@ def _graticule(ax, *, left, below):
     ax.grid(color="0.3", linewidth=0.3, alpha=0.35)
 
 
-def _map_legend(study_area, dots, hatching):
+def _map_legend(study_area, dots, hatching, zero_line):
     handles = []
+    if zero_line:
+        mark = {"color": "0.1", "linewidth": 0.5, "path_effects": [ZERO_TICKS]}
+        handles.append(Line2D([], [], label="zero, ticks to the negative side", **mark))
     if study_area is not None:
         handles.append(Line2D([], [], color=OUTLINE, linewidth=0.6, label="study area"))
     if dots is not None and "long_name" in dots.attrs:
@@ -809,7 +830,85 @@ def _axis_label(series, separator):
     return f"{name}{separator}({_written(units)})"
 
 
+@plt.rc_context(STYLE)
+def index_bound(slopes, *, years=86):
+    """Slope of the standardised index against the trend in the noise, and its bound.
+
+    Parameters
+    ----------
+    slopes : xr.DataArray
+        From `smcore.futures.slope_of_a_noisy_line`.
+    years : int, default: 86
+        Length of the series, which the bound depends on.
+    """
+    _require_dims(slopes, "slopes", "series", "trend")
+    fig = _figure(ONE_COLUMN, 2.4, layout="constrained")
+    ax = fig.subplots()
+    bound = 10 * np.sqrt(12 / (years**2 - 1))
+    ax.axhline(bound, color="black", linewidth=0.8, linestyle=":", label=f"bound, {bound:.3f}")
+    looks = [
+        ("0.55", "-", "o"),
+        (ENSEMBLE_COLOUR, (0, (4, 1)), "s"),
+        (PRODUCT_COLOURS[0], "-", "D"),
+    ]
+    for name, (colour, dash, marker) in zip(slopes["series"].values, looks):
+        mark = {"marker": marker, "markersize": 2.5, "linestyle": dash, "color": colour}
+        ax.plot(slopes["trend"], slopes.sel(series=name), label=str(name), **mark)
+    ax.set(xscale="log", ylim=(0, 1.1 * bound), ylabel=QUANTITIES["ssmi_slope"].title)
+    ax.set_xlabel("trend per decade (standard deviations of a source)")
+    shown = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1]
+    ax.set_xticks(shown, _numbers(shown))
+    ax.minorticks_off()
+    fig.legend(loc="outside lower center", ncols=2)
+    return fig
+
+
 # --------------------------------------------------------------------------------------- portraits
+
+
+@plt.rc_context(STYLE)
+def share_matrix(product, sources, *, rows):
+    """Shares of drying area as two heat maps, of the product and of its sources.
+
+    Parameters
+    ----------
+    product : xr.DataArray
+        In %, dimensions `rows` and experiment_id.
+    sources : xr.DataArray
+        As `product`, with the dimension source_id: the median is drawn, with the range beside it.
+    rows : str
+        The dimension that runs down.
+    """
+    _require_dims(product, "product", rows, "experiment_id")
+    _require_dims(sources, "sources", rows, "experiment_id", "source_id")
+    style, order = QUANTITIES["drying_share"], (rows, "experiment_id")
+    middle, low, high = (
+        getattr(sources, of)("source_id").transpose(*order) for of in ("median", "min", "max")
+    )
+    span = np.vectorize("{:.0f}  ({:.0f}–{:.0f})".format)(middle, low, high)
+    product = product.transpose(*order)
+    panels = {
+        "product": (product, np.vectorize("{:.0f}".format)(product)),
+        "sources: median (range)": (middle, span),
+    }
+    fig = _figure(TWO_COLUMNS, 0.95 + 0.28 * product.sizes[rows], layout="constrained")
+    axes = fig.subplots(1, 2, sharey=True)
+    for number, (ax, (title, (cells, text))) in enumerate(zip(axes, panels.items())):
+        colours = {"norm": style.norm, "cmap": style.cmap, "cbar": False, "linewidths": 0.5}
+        sns.heatmap(cells.values, annot=text, fmt="", annot_kws={"size": 6.5}, ax=ax, **colours)
+        for written, value in zip(ax.texts, cells.values[~np.isnan(cells.values)]):
+            written.set_color("white" if abs(value - 50) >= 30 else "black")
+        names = [_name(e) for e in cells["experiment_id"].values]
+        ax.set_xticks(np.arange(len(names)) + 0.5, names, rotation=0)
+        ax.set_yticks(np.arange(cells.sizes[rows]) + 0.5, cells[rows].values, rotation=0)
+        ax.tick_params(length=0)
+        ax.set_facecolor(MISSING)
+        ax.set_title(f"{_letter(number)} {title}", loc="left")
+    colours = plt.cm.ScalarMappable(style.norm, style.cmap)
+    shape = {"fraction": 0.05, "aspect": 45, "shrink": 0.6}
+    bar = fig.colorbar(colours, ax=axes, location="bottom", ticks=style.levels, **shape)
+    bar.set_label(style.title)
+    return fig
 
 
 @plt.rc_context(STYLE)

@@ -73,6 +73,55 @@ def ssmi(theta, *, baseline=("2015", "2100"), standard_deviation=None):
     return index.drop_vars("month", errors="ignore").transpose(*theta.dims).rename("ssmi")
 
 
+def interannual_std(predictors, period):
+    """What a source usually varies by from year to year: the median over the sources.
+
+    Parameters
+    ----------
+    predictors : xr.DataArray
+        Volumetric water content with dimensions source_id, time, lat, lon, one value per month.
+    period : pair of str
+        First and last year, both included. Years before the scenarios begin make it the same
+        for all of them.
+
+    Returns
+    -------
+    xr.DataArray
+        Standard deviation of the population over the years of each calendar month, dimensions
+        month (1 to 12), lat, lon, in the units of `predictors`. A source that does not vary, or
+        has no value, in a cell and month is left out there; NaN where that is all of them.
+
+    Raises
+    ------
+    ValueError
+        If `predictors` has no source_id, or fewer than two years in `period`.
+
+    Notes
+    -----
+    The denominator for the index of a product that is smoother than its sources: with its own
+    standard deviation the index would grow with every source that is added, although the drying
+    stays the same.
+    """
+    if "source_id" not in predictors.dims:
+        raise ValueError(f"`predictors` must have the dimension source_id, got {predictors.dims}")
+    past = predictors.sel(time=slice(*period))
+    years = np.unique(past["time"].dt.year.values)
+    if years.size < 2:
+        raise ValueError(
+            f"`period` must hold two or more years of `predictors`, got {period[0]} to "
+            f"{period[1]}, but `predictors` covers {_months_covered(predictors)}"
+        )
+    _, spread = _monthly_mean_and_standard_deviation(past)
+    typical = spread.median("source_id")
+    typical.attrs = {
+        "long_name": "median interannual standard deviation of the sources",
+        "period": f"{period[0]}-{period[1]}",
+    }
+    if "units" in predictors.attrs:
+        typical.attrs["units"] = predictors.attrs["units"]
+    return typical.transpose("month", ...).rename("interannual_std")
+
+
 def annual_mean(field):
     """Mean of each calendar year, every month weighted equally.
 

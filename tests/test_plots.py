@@ -10,10 +10,12 @@ import pytest
 import shapely
 import xarray as xr
 from matplotlib.colors import to_hex
+from matplotlib.contour import ContourSet
 from matplotlib.text import Annotation, Text
 from torch.nn import ConvTranspose2d
 
 from smcore import plots
+from smcore.futures import slope_of_a_noisy_line
 from smcore.ynet import YNet, YNetConfig
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -152,6 +154,29 @@ def test_maps_explain_dots_hatching_outline_and_notes():
     legend = [text.get_text() for text in fig.legends[0].get_texts()]
     assert legend == ["study area", "significant", "sources disagree"]
     assert [texts(ax) for ax in map_axes(fig)] == [["70 % < 0.04"], ["22 % < 0.04"]]
+
+
+def test_maps_separate_the_signs_by_a_line_that_needs_no_colour():
+    field = (grid() - grid().mean()).assign_attrs(units="m3 m-3")
+    fig = draw(plots.maps(field, quantity="bias", zero_line=True))
+    (line,) = [c for c in map_axes(fig)[0].collections if isinstance(c, ContourSet)]
+    assert list(line.levels) == [0]
+    assert line.get_path_effects()
+    (entry,) = [text.get_text() for text in fig.legends[0].get_texts()]
+    assert entry == "zero, ticks to the negative side"
+
+
+def test_ticks_of_the_zero_line_point_to_the_negative_side():
+    west_is_negative = grid().copy(data=np.broadcast_to((grid().lon - 104.3) / 2000, grid().shape))
+
+    def dark(field):
+        buffer = io.BytesIO()
+        plots.maps(field, quantity="bias", zero_line=True).savefig(buffer)
+        buffer.seek(0)
+        return plt.imread(buffer)[..., :3].sum(axis=2) < 1
+
+    one, other = dark(west_is_negative), dark(-west_is_negative)
+    assert np.nonzero(one & ~other)[1].mean() < np.nonzero(other & ~one)[1].mean() - 2
 
 
 def test_dots_stand_for_blocks_that_are_at_least_half_true():
@@ -440,7 +465,45 @@ def test_fan_refuses_other_dimensions():
         plots.fan(xr.DataArray([1.0], dims="year"))
 
 
+def test_index_bound_draws_every_series_below_the_bound():
+    slopes = slope_of_a_noisy_line([0.02, 0.1, 0.5], draws=20)
+    fig = draw(plots.index_bound(slopes))
+    (ax,) = fig.axes
+    bound, *lines = ax.lines
+    assert bound.get_ydata()[0] == pytest.approx(0.403, abs=5e-4)  # 10 sqrt(12 / (86^2 - 1))
+    assert len(lines) == 3
+    assert all((line.get_ydata() < bound.get_ydata()[0]).all() for line in lines)
+    assert ax.get_ylabel() == "SSMI slope (per decade)"
+    labels = [text.get_text() for text in fig.legends[0].get_texts()]
+    assert labels == ["bound, 0.403", "one source", "ensemble mean", "its running mean"]
+
+
 # tables
+
+
+def test_share_matrix_writes_median_and_range_of_the_sources():
+    coords = {"season": ["MAM", "JJA", "SON"], "experiment_id": SCENARIOS[:2]}
+    product = xr.DataArray(np.full((3, 2), 50.0), coords, tuple(coords))
+    product.loc["JJA", "ssp245"] = 92.4
+    sources = xr.concat([product * 0 + share for share in (41, 77, 52)], "source_id")
+    fig = draw(plots.share_matrix(product.T, sources, rows="season"))
+    of_product, of_sources, bar = fig.axes
+    assert texts(of_product) == ["50", "50", "50", "92", "50", "50"]
+    assert texts(of_sources) == ["52  (41–77)"] * 6
+    assert [label.get_text() for label in of_product.get_yticklabels()] == ["MAM", "JJA", "SON"]
+    named = [label.get_text() for label in of_product.get_xticklabels()]
+    assert named == ["SSP1-2.6", "SSP2-4.5"]
+    assert bar.get_xlabel() == "share of area that dries (%)"
+    assert of_product.texts[3].get_color() == "white"
+
+
+def test_ratios_of_slopes_keep_their_order_without_colour():
+    ratio = plots.QUANTITIES["trend_ratio"]
+    shade = plt.get_cmap(ratio.cmap)
+    colours = np.array(
+        [shade(ratio.norm(value))[:3] for value in (-1, 0.1, 0.4, 0.7, 1, 1.5, 3, 9)]
+    )
+    assert (np.diff(colours @ [0.2126, 0.7152, 0.0722]) > 0).all()
 
 
 def test_portrait_groups_the_experiments_by_period():

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from smcore.ssmi import annual_mean, seasonal_mean, ssmi
+from smcore.ssmi import annual_mean, interannual_std, seasonal_mean, ssmi
 
 
 def monthly(first, last, dtype=float, shape=(2, 3)):
@@ -136,6 +136,69 @@ def test_a_repeated_month_is_refused(function):
     theta = monthly("2015-01", "2016-12")
     with pytest.raises(ValueError, match="one value per month"):
         function(xr.concat([theta, theta.isel(time=[3])], "time"))
+
+
+def sources():
+    """Three sources that vary by 1, 2 and 5 times the same noise, each about its own mean."""
+    one = monthly("1980-01", "1999-12")
+    several = [0.1 * k + scale * one for k, scale in enumerate((1, 2, 5))]
+    return xr.concat(several, xr.Variable("source_id", list("abc"))).assign_attrs(one.attrs)
+
+
+def test_interannual_std_is_the_median_over_the_sources_of_each_calendar_month():
+    predictors = sources()
+    found = interannual_std(predictors, ("1985", "1994"))
+    assert found.dims == ("month", "lat", "lon")
+    assert found.month.values.tolist() == list(range(1, 13))
+    assert found.attrs["units"] == "m3 m-3"
+    assert found.attrs["period"] == "1985-1994"
+    years = predictors.values.reshape(3, 20, 12, 2, 3)[:, 5:15]
+    np.testing.assert_allclose(found, np.median(years.std(axis=1), axis=0))
+
+
+def test_interannual_std_leaves_out_a_source_that_does_not_vary_or_has_no_value():
+    predictors = sources()
+    predictors[0, :, 0, 0] = 0.2
+    predictors[0, :, 1, 2] = np.nan
+    predictors[:, :, 0, 1] = 0.2
+    found = interannual_std(predictors, ("1980", "1999"))
+    years = predictors.values.reshape(3, 20, 12, 2, 3)
+    for cell in ((0, 0), (1, 2)):
+        expected = years[1:, :, :, *cell].std(axis=1).mean(axis=0)  # the median of two
+        np.testing.assert_allclose(found[:, *cell], expected)
+    assert found[:, 0, 1].isnull().all()
+
+
+def test_interannual_std_needs_sources_and_years():
+    with pytest.raises(ValueError, match="must have the dimension source_id"):
+        interannual_std(monthly("1980-01", "1999-12"), ("1980", "1999"))
+    with pytest.raises(ValueError, match="two or more years.*2050.*1980-01 to 1999-12"):
+        interannual_std(sources(), ("2050", "2060"))
+    with pytest.raises(ValueError, match="two or more years"):
+        interannual_std(sources(), ("1990", "1990"))
+
+
+def test_divided_by_the_sources_the_index_does_not_grow_with_the_smoothness_of_a_product():
+    # a straight line and weather, of which a product keeps a tenth
+    theta = monthly("2015-01", "2100-12")
+    line = 0.0005 * (theta.time.dt.year - 2057.5)
+    source = (theta + line).expand_dims(source_id=["a"])
+    product = 0.3 + line + 0.1 * (theta - 0.3)
+    std = interannual_std(theta.expand_dims(source_id=["a"]), ("2015", "2100"))
+
+    def slope(field, **options):
+        annual = annual_mean(ssmi(field, **options)).isel(lat=0, lon=0)
+        return 10 * np.polyfit(annual.year, annual, 1)[0]
+
+    assert slope(product) > 1.5 * slope(source[0])
+    divided = slope(product, standard_deviation=std), slope(source[0], standard_deviation=std)
+    np.testing.assert_allclose(*divided, rtol=0.05)
+
+
+def test_ssmi_of_two_years_is_plus_and_minus_one_and_of_one_year_missing():
+    theta = monthly("2015-01", "2016-12")
+    np.testing.assert_allclose(abs(ssmi(theta)), 1)
+    assert ssmi(theta, baseline=("2015", "2015")).isnull().all()
 
 
 def test_annual_mean_takes_full_years_only():
