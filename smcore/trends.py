@@ -218,13 +218,20 @@ def _pairs(position):
     return earlier, later, position[later] - position[earlier]
 
 
+def _cores():
+    """Number of cores that this process may use: a batch system may allow fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):  # Linux only
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
+
+
 def _per_cell(function, series, dim, outputs):
     """Apply a function of (cells, points) to the cells with at least three valid points.
 
     Its second argument is memory to work in, three arrays of (cells, pairs): fresh memory for
     each block would take as long as the arithmetic.
     """
-    threads = os.cpu_count() if series.chunks is None else 1
+    threads = _cores() if series.chunks is None else 1
 
     def over_blocks(values):
         cells = values.reshape(-1, values.shape[-1]).astype(float)
