@@ -243,6 +243,7 @@ def _per_cell(function, series, dim, outputs):
         starts = range(0, enough.size, size)
 
         def work_through(starts):
+            np.setbufsize(1024)  # as of 8192, the default, numpy copies operands of short rows
             work = np.empty((3, size, pairs))
             for start in starts:
                 block = enough[start : start + size]
@@ -284,38 +285,39 @@ def _select(slopes, number, ranks, work):
     costs time but no accuracy, because counts are exact and the outer bins are open.
     """
     cells, pairs = slopes.shape
-    sample = np.sort(slopes[:, :: max(pairs // SAMPLE, 1)], axis=1)  # NaN last
+    # multiples of the golden ratio: evenly spread, in step with no number of points
+    pick = (0.618034 * np.arange(min(SAMPLE, pairs)) % 1 * pairs).astype(int)
+    sample = np.sort(slopes[:, pick], axis=1)  # NaN last
     size = np.isfinite(sample).sum(axis=1)
     margin = 2 * np.sqrt(size)  # four standard errors of the rank of a median
     low = _at(sample, np.clip(ranks.min(axis=1) / number * size - margin, 0, size - 1))
     high = _at(sample, np.clip(ranks.max(axis=1) / number * size + margin, 0, size - 1))
 
+    place = np.subtract(slopes, low[:, None], out=work[1])
+    place *= (BINS / np.where(high > low, high - low, 1))[:, None]
+    if (number < pairs).any():
+        np.fmin(place, BINS - 1, out=place)  # NaN goes to the last bin
+    np.clip(place, 0, BINS - 1, out=place)
     # cell c has the bins BINS c to BINS (c + 1) - 1
-    first_bin = BINS * np.arange(cells)[:, None]
-    per_slope = (BINS / np.where(high > low, high - low, 1))[:, None]
-    place, bins = work[1], work[2].view(np.int64)
-    np.multiply(slopes, per_slope, out=place)
-    place += first_bin - low[:, None] * per_slope
-    np.fmin(place, first_bin + BINS - 1, out=place)  # NaN goes to the last bin
-    np.maximum(place, first_bin, out=place)
-    np.copyto(bins, place, casting="unsafe")  # rounds down
+    bins = work[2].view(np.int64)
+    np.add(place, BINS * np.arange(cells)[:, None], out=bins, casting="unsafe")  # rounds down
 
-    count = np.bincount(bins.ravel(), minlength=BINS * cells).reshape(cells, BINS)
-    up_to = count.cumsum(axis=1)
-    bin_of_rank = (up_to[:, None, :] <= ranks[:, :, None]).sum(axis=2)
-    wanted = np.zeros((cells, BINS), bool)
-    np.put_along_axis(wanted, bin_of_rank, True, axis=1)
-    chosen = slopes[wanted.ravel()[bins]]  # in the order of the cells
+    count = np.bincount(bins.ravel(), minlength=BINS * cells)
+    up_to = count.cumsum()
+    ranks = ranks + pairs * np.arange(cells)[:, None]  # of all cells, one after the other
+    bin_of_rank = np.searchsorted(up_to, ranks, side="right")
+    wanted = np.zeros(BINS * cells, bool)
+    wanted[bin_of_rank] = True
+    chosen = slopes[wanted[bins]]  # in the order of the cells
 
-    wanted_count = np.where(wanted, count, 0)
-    in_cell = wanted_count.sum(axis=1, keepdims=True)
-    candidates = np.full((cells, in_cell.max()), np.nan)
-    candidates[np.arange(in_cell.max()) < in_cell] = chosen
+    left_out = np.where(wanted, 0, count)
+    in_cell = pairs - left_out.reshape(cells, BINS).sum(axis=1, keepdims=True)
+    filled = np.arange(in_cell.max()) < in_cell
+    candidates = np.full(filled.shape, np.nan)
+    candidates[filled] = chosen
     candidates.sort(axis=1)
-    left_out = (up_to - count) - (wanted_count.cumsum(axis=1) - wanted_count)
-    return np.take_along_axis(
-        candidates, ranks - np.take_along_axis(left_out, bin_of_rank, axis=1), axis=1
-    )
+    ordered = candidates[filled]
+    return ordered[ranks - left_out.cumsum()[bin_of_rank]] + 0.0  # no -0.0
 
 
 def _at(values, rank):
