@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import xarray as xr
+from numpy.lib.stride_tricks import sliding_window_view
 from scipy.special import ndtr, ndtri, stdtr
 from scipy.stats import rankdata
 
@@ -51,8 +52,8 @@ def theil_sen(series, *, dim="year"):
     doi:10.1080/01621459.1968.10480934
     """
     position = _position(series, dim)
-    pairs = _pairs(position)
-    result = _per_cell(lambda cells, work: _theil_sen(cells, pairs, work), series, dim, 3)
+    distances = _distances(position)
+    result = _per_cell(lambda cells, work: _theil_sen(cells, distances, work), series, dim, 3)
     result = xr.Dataset(dict(zip(("slope", "low", "high"), result, strict=True)))
     if "units" in series.attrs:
         units = f"{series.attrs['units']} {dim}-1".removeprefix("1 ")
@@ -143,9 +144,9 @@ def mann_kendall(series, *, dim="year", method="ar1"):
             f"{steps.min():g} to {steps.max():g}; reindex `series` so that gaps are NaN"
         )
 
-    pairs = _pairs(np.arange(position.size, dtype=float))
+    distances = _distances(np.arange(position.size, dtype=float))
     result = _per_cell(
-        lambda cells, work: _mann_kendall(cells, pairs, method, work), series, dim, 4
+        lambda cells, work: _mann_kendall(cells, distances, method, work), series, dim, 4
     )
     return xr.Dataset(dict(zip(("p_value", "z", "score", "tau"), result, strict=True)))
 
@@ -212,10 +213,26 @@ def _position(series, dim):
     return position.astype(float)
 
 
-def _pairs(position):
-    """Index of the earlier and of the later point of each pair, and the distance between them."""
-    earlier, later = np.triu_indices(position.size, 1)
-    return earlier, later, position[later] - position[earlier]
+def _differences(values, out):
+    """Later minus earlier value of all pairs of points, (cells, pairs), in `out`.
+
+    The points stand in a ring, each paired with the half of them that follow it: whole rows,
+    no index. Across the end of the series the sign is reversed, of values and positions alike.
+    """
+    cells, points = values.shape
+    lags = (points - 1) // 2
+    ring = np.concatenate([values, values], axis=1)
+    following = sliding_window_view(ring, points, axis=1)[:, 1 : lags + 1]  # (cells, lags, points)
+    rows, rest = out[:, : lags * points], out[:, lags * points :]
+    np.subtract(following, values[:, None], out=rows.reshape(following.shape))
+    # of an even number of points, those opposite each other are paired once
+    opposite = rest.shape[1]
+    np.subtract(values[:, points - opposite :], values[:, :opposite], out=rest)
+    return out
+
+
+def _distances(position):
+    return _differences(position[None], np.empty((1, position.size * (position.size - 1) // 2)))
 
 
 def _cores():
@@ -265,14 +282,10 @@ def _per_cell(function, series, dim, outputs):
     )
 
 
-def _slopes(values, pairs, work):
+def _slopes(values, distances, work):
     """Slopes of all pairs, (cells, pairs), in work[0]; how many of them each cell has."""
-    earlier, later, distance = pairs
-    slopes, value = work[:2]
-    np.take(values, later, axis=1, out=slopes, mode="clip")  # "raise" would copy
-    np.take(values, earlier, axis=1, out=value, mode="clip")
-    slopes -= value
-    slopes /= distance
+    slopes = _differences(values, work[0])
+    slopes /= distances
     valid = np.isfinite(values).sum(axis=1)
     return slopes, valid * (valid - 1) // 2
 
@@ -337,8 +350,8 @@ def _score_variance(values):
     return (n * (n - 1) * (2 * n + 5) - ties) / 18
 
 
-def _theil_sen(values, pairs, work):
-    slopes, number = _slopes(values, pairs, work)
+def _theil_sen(values, distances, work):
+    slopes, number = _slopes(values, distances, work)
     width = ndtri(0.975) * np.sqrt(_score_variance(values))
     low = np.maximum(np.round((number - width) / 2) - 1, 0)
     high = np.minimum(np.round((number + width) / 2), number - 1)
@@ -347,9 +360,9 @@ def _theil_sen(values, pairs, work):
     return (before + after) / 2, low, high
 
 
-def _mann_kendall(values, pairs, method, work):
+def _mann_kendall(values, distances, method, work):
     n = np.isfinite(values).sum(axis=1)
-    slopes, number = _slopes(values, pairs, work)
+    slopes, number = _slopes(values, distances, work)
     score = (slopes > 0).sum(axis=1) - (slopes < 0).sum(axis=1)
     variance = _score_variance(values)
     freedom = np.full(n.shape, np.inf)  # degrees of freedom of Student's t
