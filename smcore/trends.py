@@ -346,6 +346,7 @@ def _score_variance(values):
     is_first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
     first = np.flatnonzero(is_first)
     t = np.diff(first, append=values.size)
+    first, t = first[t > 1], t[t > 1]  # mostly none
     ties = np.bincount(first // points, t * (t - 1) * (2 * t + 5), minlength=cells)
     return (n * (n - 1) * (2 * n + 5) - ties) / 18
 
@@ -363,7 +364,7 @@ def _theil_sen(values, distances, work):
 def _mann_kendall(values, distances, method, work):
     n = np.isfinite(values).sum(axis=1)
     slopes, number = _slopes(values, distances, work)
-    score = (slopes > 0).sum(axis=1) - (slopes < 0).sum(axis=1)
+    score = np.subtract(slopes > 0, slopes < 0, dtype=np.int8).sum(axis=1)
     variance = _score_variance(values)
     freedom = np.full(n.shape, np.inf)  # degrees of freedom of Student's t
     if method != "original":
@@ -394,7 +395,7 @@ def _hamed_rao_factor(detrended):
     covariance = _lagged_products(ranks)
     # all ranks equal: no autocorrelation
     r = covariance / np.where(covariance[:, :1] > 1e-6, covariance[:, :1], np.inf)
-    m = np.round(_lagged_products(present))  # pairs at each lag; n - lag without gaps
+    m = _pairs_at_lags(present)
     weight = 2 * m * (m - 1) * (m - 2) / (n * (n - 1) * (n - 2))
     significant = abs(r) > ndtri(0.975) / np.sqrt(n)
     return 1 + (weight * np.where(significant, r, 0))[:, 1:].sum(axis=1)
@@ -406,7 +407,7 @@ def _ar1_factor(values, detrended):
     n = present.sum(axis=1)
     mean = np.nanmean(detrended, axis=1, keepdims=True)
     covariance = _lagged_products(np.where(present, detrended - mean, 0))
-    m = np.round(_lagged_products(present))  # pairs at each lag; n - lag without gaps
+    m = _pairs_at_lags(present)
 
     lag = 1 + (2 * m[:, 1:] >= m[:, 1:].max(axis=1, keepdims=True)).argmax(axis=1)
     rounding = n * (1e-12 * np.nanmax(abs(values), axis=1)) ** 2
@@ -423,3 +424,10 @@ def _lagged_products(values):
     length = values.shape[1]
     spectrum = np.fft.rfft(values, 2 * length, axis=1)  # padded, so that the ends do not meet
     return np.fft.irfft(abs(spectrum) ** 2, 2 * length, axis=1)[:, :length]
+
+
+def _pairs_at_lags(present):
+    """Number of pairs at the lags 0 to n - 1: n - lag where no value is missing."""
+    if present.all():
+        present = present[:1]  # the same for all cells
+    return np.round(_lagged_products(present))
