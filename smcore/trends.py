@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import xarray as xr
+from numpy.lib.stride_tricks import sliding_window_view
 from scipy.special import ndtr, ndtri, stdtr
 from scipy.stats import rankdata
 
@@ -51,8 +52,8 @@ def theil_sen(series, *, dim="year"):
     doi:10.1080/01621459.1968.10480934
     """
     position = _position(series, dim)
-    pairs = _pairs(position)
-    result = _per_cell(lambda cells, work: _theil_sen(cells, pairs, work), series, dim, 3)
+    distances = _distances(position)
+    result = _per_cell(lambda cells, work: _theil_sen(cells, distances, work), series, dim, 3)
     result = xr.Dataset(dict(zip(("slope", "low", "high"), result, strict=True)))
     if "units" in series.attrs:
         units = f"{series.attrs['units']} {dim}-1".removeprefix("1 ")
@@ -143,9 +144,9 @@ def mann_kendall(series, *, dim="year", method="ar1"):
             f"{steps.min():g} to {steps.max():g}; reindex `series` so that gaps are NaN"
         )
 
-    pairs = _pairs(np.arange(position.size, dtype=float))
+    distances = _distances(np.arange(position.size, dtype=float))
     result = _per_cell(
-        lambda cells, work: _mann_kendall(cells, pairs, method, work), series, dim, 4
+        lambda cells, work: _mann_kendall(cells, distances, method, work), series, dim, 4
     )
     return xr.Dataset(dict(zip(("p_value", "z", "score", "tau"), result, strict=True)))
 
@@ -212,10 +213,33 @@ def _position(series, dim):
     return position.astype(float)
 
 
-def _pairs(position):
-    """Index of the earlier and of the later point of each pair, and the distance between them."""
-    earlier, later = np.triu_indices(position.size, 1)
-    return earlier, later, position[later] - position[earlier]
+def _differences(values, out):
+    """Later minus earlier value of all pairs of points, (cells, pairs), in `out`.
+
+    The points stand in a ring, each paired with the half of them that follow it: whole rows,
+    no index. Across the end of the series the sign is reversed, of values and positions alike.
+    """
+    cells, points = values.shape
+    lags = (points - 1) // 2
+    ring = np.concatenate([values, values], axis=1)
+    following = sliding_window_view(ring, points, axis=1)[:, 1 : lags + 1]  # (cells, lags, points)
+    rows, rest = out[:, : lags * points], out[:, lags * points :]
+    np.subtract(following, values[:, None], out=rows.reshape(following.shape))
+    # of an even number of points, those opposite each other are paired once
+    opposite = rest.shape[1]
+    np.subtract(values[:, points - opposite :], values[:, :opposite], out=rest)
+    return out
+
+
+def _distances(position):
+    return _differences(position[None], np.empty((1, position.size * (position.size - 1) // 2)))
+
+
+def _cores():
+    """Number of cores that this process may use: a batch system may allow fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):  # Linux only
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
 
 
 def _per_cell(function, series, dim, outputs):
@@ -224,7 +248,7 @@ def _per_cell(function, series, dim, outputs):
     Its second argument is memory to work in, three arrays of (cells, pairs): fresh memory for
     each block would take as long as the arithmetic.
     """
-    threads = os.cpu_count() if series.chunks is None else 1
+    threads = _cores() if series.chunks is None else 1
 
     def over_blocks(values):
         cells = values.reshape(-1, values.shape[-1]).astype(float)
@@ -236,6 +260,7 @@ def _per_cell(function, series, dim, outputs):
         starts = range(0, enough.size, size)
 
         def work_through(starts):
+            np.setbufsize(1024)  # as of 8192, the default, numpy copies operands of short rows
             work = np.empty((3, size, pairs))
             for start in starts:
                 block = enough[start : start + size]
@@ -257,14 +282,10 @@ def _per_cell(function, series, dim, outputs):
     )
 
 
-def _slopes(values, pairs, work):
+def _slopes(values, distances, work):
     """Slopes of all pairs, (cells, pairs), in work[0]; how many of them each cell has."""
-    earlier, later, distance = pairs
-    slopes, value = work[:2]
-    np.take(values, later, axis=1, out=slopes, mode="clip")  # "raise" would copy
-    np.take(values, earlier, axis=1, out=value, mode="clip")
-    slopes -= value
-    slopes /= distance
+    slopes = _differences(values, work[0])
+    slopes /= distances
     valid = np.isfinite(values).sum(axis=1)
     return slopes, valid * (valid - 1) // 2
 
@@ -277,38 +298,39 @@ def _select(slopes, number, ranks, work):
     costs time but no accuracy, because counts are exact and the outer bins are open.
     """
     cells, pairs = slopes.shape
-    sample = np.sort(slopes[:, :: max(pairs // SAMPLE, 1)], axis=1)  # NaN last
+    # multiples of the golden ratio: evenly spread, in step with no number of points
+    pick = (0.618034 * np.arange(min(SAMPLE, pairs)) % 1 * pairs).astype(int)
+    sample = np.sort(slopes[:, pick], axis=1)  # NaN last
     size = np.isfinite(sample).sum(axis=1)
     margin = 2 * np.sqrt(size)  # four standard errors of the rank of a median
     low = _at(sample, np.clip(ranks.min(axis=1) / number * size - margin, 0, size - 1))
     high = _at(sample, np.clip(ranks.max(axis=1) / number * size + margin, 0, size - 1))
 
+    place = np.subtract(slopes, low[:, None], out=work[1])
+    place *= (BINS / np.where(high > low, high - low, 1))[:, None]
+    if (number < pairs).any():
+        np.fmin(place, BINS - 1, out=place)  # NaN goes to the last bin
+    np.clip(place, 0, BINS - 1, out=place)
     # cell c has the bins BINS c to BINS (c + 1) - 1
-    first_bin = BINS * np.arange(cells)[:, None]
-    per_slope = (BINS / np.where(high > low, high - low, 1))[:, None]
-    place, bins = work[1], work[2].view(np.int64)
-    np.multiply(slopes, per_slope, out=place)
-    place += first_bin - low[:, None] * per_slope
-    np.fmin(place, first_bin + BINS - 1, out=place)  # NaN goes to the last bin
-    np.maximum(place, first_bin, out=place)
-    np.copyto(bins, place, casting="unsafe")  # rounds down
+    bins = work[2].view(np.int64)
+    np.add(place, BINS * np.arange(cells)[:, None], out=bins, casting="unsafe")  # rounds down
 
-    count = np.bincount(bins.ravel(), minlength=BINS * cells).reshape(cells, BINS)
-    up_to = count.cumsum(axis=1)
-    bin_of_rank = (up_to[:, None, :] <= ranks[:, :, None]).sum(axis=2)
-    wanted = np.zeros((cells, BINS), bool)
-    np.put_along_axis(wanted, bin_of_rank, True, axis=1)
-    chosen = slopes[wanted.ravel()[bins]]  # in the order of the cells
+    count = np.bincount(bins.ravel(), minlength=BINS * cells)
+    up_to = count.cumsum()
+    ranks = ranks + pairs * np.arange(cells)[:, None]  # of all cells, one after the other
+    bin_of_rank = np.searchsorted(up_to, ranks, side="right")
+    wanted = np.zeros(BINS * cells, bool)
+    wanted[bin_of_rank] = True
+    chosen = slopes[wanted[bins]]  # in the order of the cells
 
-    wanted_count = np.where(wanted, count, 0)
-    in_cell = wanted_count.sum(axis=1, keepdims=True)
-    candidates = np.full((cells, in_cell.max()), np.nan)
-    candidates[np.arange(in_cell.max()) < in_cell] = chosen
+    left_out = np.where(wanted, 0, count)
+    in_cell = pairs - left_out.reshape(cells, BINS).sum(axis=1, keepdims=True)
+    filled = np.arange(in_cell.max()) < in_cell
+    candidates = np.full(filled.shape, np.nan)
+    candidates[filled] = chosen
     candidates.sort(axis=1)
-    left_out = (up_to - count) - (wanted_count.cumsum(axis=1) - wanted_count)
-    return np.take_along_axis(
-        candidates, ranks - np.take_along_axis(left_out, bin_of_rank, axis=1), axis=1
-    )
+    ordered = candidates[filled]
+    return ordered[ranks - left_out.cumsum()[bin_of_rank]] + 0.0  # no -0.0
 
 
 def _at(values, rank):
@@ -324,12 +346,13 @@ def _score_variance(values):
     is_first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
     first = np.flatnonzero(is_first)
     t = np.diff(first, append=values.size)
+    first, t = first[t > 1], t[t > 1]  # mostly none
     ties = np.bincount(first // points, t * (t - 1) * (2 * t + 5), minlength=cells)
     return (n * (n - 1) * (2 * n + 5) - ties) / 18
 
 
-def _theil_sen(values, pairs, work):
-    slopes, number = _slopes(values, pairs, work)
+def _theil_sen(values, distances, work):
+    slopes, number = _slopes(values, distances, work)
     width = ndtri(0.975) * np.sqrt(_score_variance(values))
     low = np.maximum(np.round((number - width) / 2) - 1, 0)
     high = np.minimum(np.round((number + width) / 2), number - 1)
@@ -338,10 +361,10 @@ def _theil_sen(values, pairs, work):
     return (before + after) / 2, low, high
 
 
-def _mann_kendall(values, pairs, method, work):
+def _mann_kendall(values, distances, method, work):
     n = np.isfinite(values).sum(axis=1)
-    slopes, number = _slopes(values, pairs, work)
-    score = (slopes > 0).sum(axis=1) - (slopes < 0).sum(axis=1)
+    slopes, number = _slopes(values, distances, work)
+    score = np.subtract(slopes > 0, slopes < 0, dtype=np.int8).sum(axis=1)
     variance = _score_variance(values)
     freedom = np.full(n.shape, np.inf)  # degrees of freedom of Student's t
     if method != "original":
@@ -372,7 +395,7 @@ def _hamed_rao_factor(detrended):
     covariance = _lagged_products(ranks)
     # all ranks equal: no autocorrelation
     r = covariance / np.where(covariance[:, :1] > 1e-6, covariance[:, :1], np.inf)
-    m = np.round(_lagged_products(present))  # pairs at each lag; n - lag without gaps
+    m = _pairs_at_lags(present)
     weight = 2 * m * (m - 1) * (m - 2) / (n * (n - 1) * (n - 2))
     significant = abs(r) > ndtri(0.975) / np.sqrt(n)
     return 1 + (weight * np.where(significant, r, 0))[:, 1:].sum(axis=1)
@@ -384,7 +407,7 @@ def _ar1_factor(values, detrended):
     n = present.sum(axis=1)
     mean = np.nanmean(detrended, axis=1, keepdims=True)
     covariance = _lagged_products(np.where(present, detrended - mean, 0))
-    m = np.round(_lagged_products(present))  # pairs at each lag; n - lag without gaps
+    m = _pairs_at_lags(present)
 
     lag = 1 + (2 * m[:, 1:] >= m[:, 1:].max(axis=1, keepdims=True)).argmax(axis=1)
     rounding = n * (1e-12 * np.nanmax(abs(values), axis=1)) ** 2
@@ -401,3 +424,10 @@ def _lagged_products(values):
     length = values.shape[1]
     spectrum = np.fft.rfft(values, 2 * length, axis=1)  # padded, so that the ends do not meet
     return np.fft.irfft(abs(spectrum) ** 2, 2 * length, axis=1)[:, :length]
+
+
+def _pairs_at_lags(present):
+    """Number of pairs at the lags 0 to n - 1: n - lag where no value is missing."""
+    if present.all():
+        present = present[:1]  # the same for all cells
+    return np.round(_lagged_products(present))
