@@ -60,10 +60,10 @@ def bias_removed(predictors, reference, *, train_period):
     """
     _check(predictors, reference)
     observed = _in_train_period(reference, train_period, "reference")
-    upsampled = _upsampled(predictors.mean("source_id"), reference)
-    past = _in_train_period(upsampled, train_period, "predictors")
+    estimate = upsampled(predictors.mean("source_id"), reference)
+    past = _in_train_period(estimate, train_period, "predictors")
     bias = past.mean("time", dtype=float) - observed.mean("time", dtype=float)
-    return _finished(upsampled - bias.astype("float32"), reference, "bias removed")
+    return _finished(estimate - bias.astype("float32"), reference, "bias removed")
 
 
 def climatology(predictors, reference, *, train_period):
