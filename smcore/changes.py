@@ -86,7 +86,10 @@ def regional_means(theta, *, regions):
         try:
             means.append(_area_mean(theta, region))
         except ValueError as error:
-            raise ValueError(f"region {name!r}: {error}") from None
+            raise ValueError(
+                f"region {name!r}: {error}. Choose a region over land; of a box, south must lie "
+                "below north, and west below east"
+            ) from None
     result = xr.concat(means, xr.Variable("region", list(regions)))
     return result.transpose(..., "region", "time").assign_attrs(theta.attrs)
 

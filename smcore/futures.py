@@ -423,10 +423,10 @@ def by_scenario(values, form="{:+.3f}"):
 
 
 def _check_alpha(alpha):
-    if not 0 < alpha < 0.5:
+    if not isinstance(alpha, int | float) or not 0 < alpha < 0.5:
         raise ValueError(
             f"`alpha` must lie between 0 and 0.5, because the false discovery rate is controlled "
-            f"at twice that level, got {alpha}"
+            f"at twice that level, got {alpha!r}"
         )
 
 

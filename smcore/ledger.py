@@ -153,7 +153,7 @@ def counts(ledger):
     table = table[[verdict for verdict in VERDICTS if verdict in table]]
     table["all"] = table.sum(axis=1)
     table.loc["all"] = table.sum()
-    return table.rename_axis(columns=None)
+    return table.rename_axis(index=None, columns=None)
 
 
 def to_html(ledger):
@@ -175,7 +175,7 @@ def to_html(ledger):
         cells = {
             "claim": _cell(row.claim, row.where),
             "the paper": _cell(row.claimed),
-            "found": _cell(row.found, row.interval, row.region, _number(row.chapter)),
+            "found": _cell(row.found, row.interval, _place(row.region, row.chapter)),
             "verdict": _cell(row.verdict, row.reason, row.note),
         }
         name = row.verdict.replace(" ", "-")
@@ -193,8 +193,9 @@ def _cell(text, *small):
     return f"<span>{html.escape(text) or '–'}</span>{small}"
 
 
-def _number(chapter):
-    return f"chapter {int(chapter.split('_')[0])}" if chapter else ""
+def _place(region, chapter):
+    number = f"chapter {int(chapter.split('_')[0])}" if chapter else ""
+    return "; ".join(filter(None, [region, number]))
 
 
 def _claim(claim):
@@ -202,12 +203,13 @@ def _claim(claim):
     parts += [claim.get(key) for key in ("season", "experiment", "region")]
     if "month" in claim:
         parts.append(f"month {claim['month']}")
-    return ", ".join(str(part) for part in parts if part)
+    return ", ".join(str(part).replace("_", " ") for part in parts if part)
 
 
 def _claimed(claim):
     value = f"{claim['value']:g} {claim.get('units', '')}".strip() if "value" in claim else ""
-    return " ".join(filter(None, [claim.get("threshold"), value, claim.get("expected")]))
+    expected = " ".join(filter(None, [value, claim.get("expected")]))
+    return ": ".join(filter(None, [claim.get("threshold"), expected]))
 
 
 def _verdict(claim, found, synthetic, experiments):

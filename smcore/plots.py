@@ -765,8 +765,9 @@ def fan(series, *, band=None):
                     band.sel(experiment_id=experiment_id, region=region, bound=bound)
                     for bound in ("low", "high")
                 )
-                colour = EXPERIMENTS.get(str(experiment_id), {"color": "0.6"})["color"]
-                shade = {"color": colour, "alpha": 0.2, "linewidth": 0, "zorder": 0}
+                style = {"color": "0.6"} | EXPERIMENTS.get(str(experiment_id), {})
+                shade = {"facecolor": (style["color"], 0.2), "edgecolor": (style["color"], 0.7)}
+                shade |= {"linewidth": 0.5, "linestyle": style.get("linestyle", "-"), "zorder": 0}
                 if "long_name" in band.attrs:
                     shade["label"] = f"{_name(experiment_id)}, {band.attrs['long_name']}"
                 ax.fill_between(band["year"].values, low.values, high.values, **shade)
@@ -983,12 +984,12 @@ def change_spread(change, sources):
     _require_dims(change, "change", "dataset", "region", "part")
     _require_dims(sources, "sources", "source_id", "region", "part")
     parts, names = change.part.values, [str(name) for name in change.dataset.values]
-    fig, axes = _region_panels(change, 0.35 + 0.3 * len(parts), sharey=True)
+    fig, axes = _region_panels(change, 0.35 + 0.36 * len(parts), sharey=True)
     styles, shapes = {}, iter([*zip("DovP", [*PRODUCT_COLOURS, "0.3"])] * len(names))
     for name in names:
         marker, colour = next(shapes) if name not in ("truth", *ENSEMBLES) else ("*", "black")
         marker, colour = ("s", ENSEMBLE_COLOUR) if name in ENSEMBLES else (marker, colour)
-        size = 8 if marker == "*" else 4
+        size = {"*": 8, "P": 5.5}.get(marker, 4.5)
         styles[name] = {"marker": marker, "color": colour, "markersize": size}
     rows = np.arange(len(parts))
     shifts = np.linspace(-0.26, 0.26, len(names)) if len(names) > 1 else [0]

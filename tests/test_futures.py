@@ -145,7 +145,7 @@ def test_shares_take_each_map_as_a_family_of_its_own():
     assert found["drier_corrected"].sel(region="all").values.tolist() == [0, 100]
 
 
-@pytest.mark.parametrize("alpha", [0, 0.5, 5, -0.1])
+@pytest.mark.parametrize("alpha", [0, 0.5, 5, -0.1, "five", [0.05]])
 def test_a_level_out_of_range_is_refused_by_its_own_name(alpha):
     trends = xr.Dataset(
         {name: field([[[0.1, 0.2]]], source_id=["a"]) for name in ("slope", "p_value")}

@@ -54,9 +54,9 @@ def test_verdicts_print_what_was_claimed_and_found():
         *("where", "claim", "claimed", "found", "interval", "region"),
         *("verdict", "reason", "note", "chapter"),
     ]
-    assert ledger["claimed"].tolist() == ["< 0.04 70.14 %", "> 0", "-14.85 %", "40", "larger"]
+    assert ledger["claimed"].tolist() == ["< 0.04: 70.14 %", "> 0", "-14.85 %", "40", "larger"]
     assert ledger["claim"].tolist() == [
-        "MAE, share, study_area",
+        "MAE, share, study area",
         "slope, JJA, ssp585",
         "change rate, month 5",
         "epoch",
@@ -159,7 +159,7 @@ def test_the_table_carries_headings_into_its_cells_and_escapes():
     cells = Cells(to_html(ledger))
     assert cells.labels == ["claim", "the paper", "found", "verdict"] * len(CLAIMS)
     assert cells.rows == ["agrees", "differs", "not-testable", "not-testable", "impossible"]
-    assert "< 0.04 70.14 %" in cells.texts  # as text, not as a tag
+    assert "< 0.04: 70.14 %" in cells.texts  # as text, not as a tag
     assert {"3.2", "71.2 %", "within 5 points", "land"} <= set(cells.texts)
     assert "–" in cells.texts  # nothing found for May
 
