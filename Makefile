@@ -64,6 +64,7 @@ bench: setup
 	$(PYTHON) benchmarks/training.py
 	$(PYTHON) benchmarks/baselines.py
 	$(PYTHON) benchmarks/trends.py
+	$(PYTHON) benchmarks/futures.py
 
 serve: setup
 	$(STUDY) print(study.directory / '_build/html')" $(PROFILE) | \

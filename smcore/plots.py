@@ -97,8 +97,8 @@ QUANTITIES = {
     "theta_slope": Quantity(
         "slope of water content", "m3 m-3 decade-1", _centred(0.001, 0.002, 0.004, 0.008)
     ),
-    # the other sign lies beyond the lower end; light to dark keeps the order in greyscale
-    "trend_ratio": Quantity("ratio of slopes", "1", (0, 0.25, 0.5, 0.8, 1.25, 2, 4), "cividis"),
+    # the other sign lies beyond the light end, where hatching shows
+    "trend_ratio": Quantity("ratio of slopes", "1", (0, 0.25, 0.5, 0.8, 1.25, 2, 4), "cividis_r"),
     "drying_share": Quantity(
         "share of area that dries",
         "%",

@@ -503,7 +503,7 @@ def test_ratios_of_slopes_keep_their_order_without_colour():
     colours = np.array(
         [shade(ratio.norm(value))[:3] for value in (-1, 0.1, 0.4, 0.7, 1, 1.5, 3, 9)]
     )
-    assert (np.diff(colours @ [0.2126, 0.7152, 0.0722]) > 0).all()
+    assert (np.diff(colours @ [0.2126, 0.7152, 0.0722]) < 0).all()
 
 
 def test_portrait_groups_the_experiments_by_period():
