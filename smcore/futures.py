@@ -86,7 +86,7 @@ def agreement(trends, *, alpha=0.05):
     Gutiérrez et al. (2021), Atlas, in: Climate Change 2021: The Physical Science Basis,
     doi:10.1017/9781009157896.021, Cross-Chapter Box Atlas.1
     """
-    _check_alpha(alpha)
+    check_alpha(alpha)
     slope = trends["slope"]
     number = slope.notnull().sum("source_id")
     number = number.where(number > 0)
@@ -121,7 +121,7 @@ def shares(trends, area, regions, *, alpha=0.05):
         In % of a region's area, dimension ``region`` first: ``drier``, ``wetter``, the same
         with ``_significant`` (p below `alpha`) and with ``_corrected``.
     """
-    _check_alpha(alpha)
+    check_alpha(alpha)
     slope, p_value = trends["slope"], trends["p_value"]
     corrected = xr.apply_ufunc(
         lambda p: false_discovery_rate(xr.DataArray(p), alpha=2 * alpha).values,
@@ -422,7 +422,8 @@ def by_scenario(values, form="{:+.3f}"):
     )
 
 
-def _check_alpha(alpha):
+def check_alpha(alpha):
+    """Raise ValueError unless `alpha` can be the level of a test, and twice that a rate."""
     if not isinstance(alpha, int | float) or not 0 < alpha < 0.5:
         raise ValueError(
             f"`alpha` must lie between 0 and 0.5, because the false discovery rate is controlled "
