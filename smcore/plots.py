@@ -6,6 +6,7 @@ are those of a journal, 8.5 cm for one column and 17.8 cm for two.
 """
 
 import re
+import textwrap
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -281,7 +282,8 @@ def maps(
             line.set_path_effects([ZERO_TICKS])
         if dots is not None:
             size = max(1, round(0.055 * field.sizes["lon"] / width))  # dots 1.4 mm apart
-            ax.plot(*_thinned(dots.sel(panel), size), "k.", markersize=1.4, markeredgewidth=0)
+            edge = {"markeredgecolor": "white", "markeredgewidth": 0.2}  # seen on dark colours
+            ax.plot(*_thinned(dots.sel(panel), size), "k.", markersize=2.2, **edge)
         ax.set_extent((west, east, south, north), ccrs.PlateCarree())
         ax.set_aspect(aspect)
         _graticule(ax, left=j == 0, below=number + columns >= len(panels))
@@ -539,8 +541,8 @@ def intervals(scores, *, label, better, line):
     Parameters
     ----------
     scores : xr.Dataset
-        ``value``, and ``low`` and ``high`` where there is an interval, with dimensions dataset
-        and against. Products and ensemble mean are coloured as in `site_series`.
+        ``value``, ``low`` and ``high`` (NaN without an interval), with dimensions dataset and
+        against. Products and ensemble mean are coloured as in `site_series`.
     label : str
         What is scored, with its units.
     better : {"left", "right"}
@@ -565,7 +567,7 @@ def intervals(scores, *, label, better, line):
             mark = {"marker": "D" if product else "o", "markersize": 4, "color": colour}
             ax.plot(here["value"].values[row], row, markeredgecolor="black", **mark)
         level = float(here["value"].sel(dataset=line))
-        ax.axvline(level, color="0.3", linewidth=0.7, linestyle="--", label=line, zorder=0)
+        ax.axvline(level, color="0.3", linewidth=0.7, linestyle="--", zorder=0)
         ax.set_title(f"{_letter(number)} against the {against}", loc="left")
         ax.set_xlabel(f"{label} {arrow}")
         ax.xaxis.set_major_locator(MaxNLocator(6))
@@ -1084,11 +1086,23 @@ def taylor(statistics, *, families=None):
     outer = max(1.5, np.ceil(4 * table["std_ratio"].max() + 0.4) / 4)
 
     height = max(4.1, 0.5 + 0.125 * (len(table) + 1))
-    fig = _figure(TWO_COLUMNS, height)
+    kinds = {}  # a marker for each family, in the order of the datasets
+    for name in [name for name in table.index if name in (families or {})]:
+        kinds.setdefault(families[name], markers[name])
+    below = 0.1 + 0.14 * -(-len(kinds) // 5) if kinds else 0
+    fig = _figure(TWO_COLUMNS, height + below)
+    if kinds:
+        handles = [
+            Line2D(
+                [], [], linestyle="none", label=textwrap.shorten(kind, 24, placeholder=" …"), **mark
+            )
+            for kind, mark in kinds.items()
+        ]
+        fig.legend(handles=handles, loc="lower center", ncols=5, fontsize=6, borderaxespad=0.2)
     # the box of a polar axes is a square, and a half circle lies in the middle of its height
     side = 3.75 if half_circle else 3.3
-    place = (0.35, (height - side) / 2 + (0 if half_circle else 0.1), side, side)
-    ax = fig.add_axes(np.divide(place, [TWO_COLUMNS, height] * 2), projection="polar")
+    place = (0.35, below + (height - side) / 2 + (0 if half_circle else 0.1), side, side)
+    ax = fig.add_axes(np.divide(place, [TWO_COLUMNS, height + below] * 2), projection="polar")
     ax.set(xlim=(0, widest), ylim=(0, outer))
     ticks = np.array([0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99])
     ticks = np.concatenate([-ticks[1:], ticks]) if half_circle else ticks
@@ -1115,9 +1129,9 @@ def taylor(statistics, *, families=None):
     centre = {"ha": "center", "va": "center", "rotation": 0 if half_circle else -45}
     ax.text(widest / 2, outer * (1.13 if half_circle else 1.11), "correlation", **centre)
     label = "standard deviation / that of the reference\n(dashed: ubRMSD / the same)"
-    below = {"xytext": (0, -14), "textcoords": "offset points", "ha": "center", "va": "top"}
-    ax.annotate(label, (0, 0 if half_circle else outer / 2), **below)
-    _taylor_table(fig, table, markers)
+    under = {"xytext": (0, -14), "textcoords": "offset points", "ha": "center", "va": "top"}
+    ax.annotate(label, (0, 0 if half_circle else outer / 2), **under)
+    _taylor_table(fig, table, markers, below / (height + below))
     return fig
 
 
@@ -1136,7 +1150,7 @@ def _taylor_markers(names, families):
             shape = "s" if name in ENSEMBLES else "D"
         elif name in families:
             kind = kinds.index(families[name])
-            shape, colour = "ov^P"[(kind % 2 + kind // 10 * 2) % 4], palette[kind % 10]
+            shape, colour = "ov^P"[kind % 4], palette[kind % 10]
         markers[name] = {"marker": shape, "color": colour, **edge}
     return markers
 
@@ -1164,9 +1178,10 @@ def _number_points(ax, points, numbers):
         ax.annotate(str(number), point, step, "data", "offset points", arrowprops=line, **middle)
 
 
-def _taylor_table(fig, table, markers):
+def _taylor_table(fig, table, markers, bottom):
     """Number, marker, name and values of the points, to the right of the diagram."""
-    ax = fig.add_axes((0.655, 0.01, 0.34, 0.98), xlim=(0, 1), ylim=(max(len(table) + 2, 28), -1))
+    place = (0.655, bottom + 0.01, 0.34, 0.98 - bottom)
+    ax = fig.add_axes(place, xlim=(0, 1), ylim=(max(len(table) + 2, 28), -1))
     ax.axis("off")
     right = {"ha": "right", "va": "center", "size": 6}
     columns = {"std_ratio": (0.7, "std"), "correlation": (0.82, "r"), "ubrmsd_ratio": (1, "ubRMSD")}

@@ -127,12 +127,72 @@ def score_table(estimates, reference, *, weights, baseline="climatology", seed=0
     low, high = (bounds.sel(bound=bound, drop=True) for bound in ("low", "high"))
     best = (sign * value).fillna(-np.inf).argmax("dataset")
     gap = sign * (drawn.isel(dataset=best, drop=True) - drawn)
-    beaten = (gap.quantile(0.025, "resample", skipna=False) > 0).drop_vars(
-        "quantile"
-    ) | gap.isnull().all("resample")
-    position = xr.DataArray(range(value.sizes["dataset"]), {"dataset": value["dataset"]}, "dataset")
-    ahead = (position == best) & ((beaten | (position == best)).all("dataset")) & (sign != 0)
+    beaten = (gap.quantile(0.025, "resample", skipna=False) > 0) | gap.isnull().all("resample")
+    winner = xr.DataArray(range(value.sizes["dataset"]), {"dataset": value["dataset"]}) == best
+    ahead = winner & value.notnull() & (beaten | winner).all("dataset") & (sign != 0)
+    ahead = ahead.drop_vars("quantile", errors="ignore") & (value.sizes["dataset"] > 1)
     return xr.Dataset({"value": value, "low": low, "high": high, "ahead": ahead})
+
+
+def winners(scores, score, by, *, tolerance=0.01):
+    """Which methods are best, up to a tolerance, along the values of a switch.
+
+    Parameters
+    ----------
+    scores : pd.DataFrame
+        One row for each method and value, with the columns ``method``, `by` and `score`.
+    score : str
+        Lower is better.
+    by : str
+        The column of the switch.
+    tolerance : float, default: 0.01
+        Share of the lowest score by which another one counts as equal to it.
+
+    Returns
+    -------
+    str
+        ``"a, b at 0 to 0.1; c at 0.2"``, methods in the order of the rows.
+    """
+    runs = []
+    for value, rows in scores.groupby(by):
+        best = rows["method"][rows[score] <= (1 + tolerance) * rows[score].min()]
+        methods = ", ".join(best)
+        if runs and runs[-1][0] == methods:
+            runs[-1][1].append(value)
+        else:
+            runs.append((methods, [value]))
+    return "; ".join(
+        f"{methods} at {' to '.join(f'{value:g}' for value in dict.fromkeys([at[0], at[-1]]))}"
+        for methods, at in runs
+    )
+
+
+def outside_training(predictors, land, *, train_period):
+    """Share of the sources' values over land that lie outside the range of the training period.
+
+    Parameters
+    ----------
+    predictors : xr.DataArray
+        theta(source_id, time, lat, lon) on the coarse grid.
+    land : xr.DataArray
+        Area of land in each coarse cell, (lat, lon): the weights.
+    train_period : pair of str
+        First and last year, both included.
+
+    Returns
+    -------
+    xr.DataArray
+        In %, dimensions ``range`` and time: of ``cell and month``, see
+        :func:`smcore.metrics.outside_range`, and of the ``whole source``, all its cells of land
+        and all months of training together. The first bounds from above what is new to a
+        convolution, which shares its weights among cells and months, the second from below.
+    """
+    here = metrics.outside_range(predictors, train_period=train_period)
+    past = predictors.sel(time=slice(*train_period)).where(land > 0)
+    low, high = (getattr(past, of)(["time", "lat", "lon"]) for of in ("min", "max"))
+    whole = (predictors < low) | (predictors > high)
+    both = metrics.together({"cell and month": here, "whole source": whole}, dim="range")
+    return 100 * both.astype("float32").weighted(land).mean(["source_id", "lat", "lon"])
 
 
 def open_baselines(study):

@@ -10,7 +10,14 @@ import xarray as xr
 from smcore import product, validation
 from smcore.baselines import climatology, ridge
 from smcore.prepare import open_predictors, open_reference
-from smcore.validation import BASELINES, open_baselines, open_estimates, score_table
+from smcore.validation import (
+    BASELINES,
+    open_baselines,
+    open_estimates,
+    outside_training,
+    score_table,
+    winners,
+)
 
 
 @pytest.fixture
@@ -158,3 +165,58 @@ def test_score_table_of_an_estimate_without_correlation_has_no_star_for_it(score
     table = score_table(flat, reference, weights=weights).sel(score="correlation")
     assert np.isnan(table["value"].sel(dataset="other"))
     assert table["ahead"].values.tolist() == [True, False, False]
+
+
+def test_score_table_stars_by_paired_differences_though_intervals_overlap(scored):
+    _, reference, weights = scored
+    random = np.random.default_rng(1)
+    # years differ much, the two estimates by the same little in each
+    of_year = np.repeat(random.uniform(0.01, 0.1, 7), 12)[:, None, None]
+    fields = [reference + of_year, reference + of_year + 0.001]
+    estimates = xr.concat(fields, xr.Variable("dataset", ["better", "climatology"]))
+    estimates = estimates.assign_attrs(units="m3 m-3")
+    table = score_table(estimates, reference, weights=weights).sel(score="mae")
+    assert table["high"].sel(dataset="better") > table["low"].sel(dataset="climatology")
+    assert table["ahead"].values.tolist() == [True, False]
+
+
+def test_score_table_has_no_star_without_a_score_or_a_rival(scored):
+    estimates, reference, weights = scored
+    flat = xr.full_like(estimates.isel(dataset=[1, 2]), 0.2)
+    undefined = score_table(flat, reference, weights=weights).sel(score="correlation")
+    assert not undefined["ahead"].any()
+    alone = score_table(estimates.sel(dataset=["climatology"]), reference, weights=weights)
+    assert not alone["ahead"].any()
+
+
+def test_winners_name_ties_and_where_the_ranking_turns():
+    table = pd.DataFrame(
+        [
+            (0, "a", 1.0),
+            (0, "b", 1.005),
+            (0.1, "a", 2.0),
+            (0.1, "b", 2.0),
+            (0.5, "a", 3),
+            (0.5, "b", 1),
+        ],
+        columns=["switch", "method", "score"],
+    )
+    assert winners(table, "score", "switch") == "a, b at 0 to 0.1; b at 0.5"
+    assert winners(table, "score", "switch", tolerance=0) == "a at 0; a, b at 0.1; b at 0.5"
+
+
+def test_outside_training_tells_new_in_a_cell_from_new_to_the_source():
+    time = pd.date_range("2000-01", periods=36, freq="MS")
+    values = np.zeros((2, 36, 1, 3))
+    values[:, 0, 0, 0] = 1  # the first cell once, in January 2000
+    values[:, :, 0, 2] = 9  # no land
+    values[0, 24:, 0, 1] = 0.5  # the second cell of one source all 2002: common elsewhere
+    values[1, 24:, 0, 1] = 2  # of the other: unheard of
+    coords = {"source_id": ["A", "B"], "time": time, "lat": [20.0], "lon": [70.0, 72, 74]}
+    predictors = xr.DataArray(values, coords, tuple(coords))
+    land = xr.DataArray([[3.0, 1, 0]], {"lat": [20.0], "lon": [70.0, 72, 74]}, ("lat", "lon"))
+    found = outside_training(predictors, land, train_period=("2000", "2001"))
+    assert (found.sel(time=slice("2000", "2001")) == 0).all()
+    # a quarter of the land, in both sources or in one of them
+    np.testing.assert_allclose(found.sel(range="cell and month", time="2002"), 25)
+    np.testing.assert_allclose(found.sel(range="whole source", time="2002"), 12.5)
