@@ -65,6 +65,7 @@ bench: setup
 	$(PYTHON) benchmarks/baselines.py
 	$(PYTHON) benchmarks/trends.py
 	$(PYTHON) benchmarks/futures.py
+	$(PYTHON) benchmarks/chapters.py $(BENCH)-chapters
 
 serve: setup
 	$(STUDY) print(study.directory / '_build/html')" $(PROFILE) | \

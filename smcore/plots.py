@@ -1184,7 +1184,7 @@ def _taylor_table(fig, table, markers, bottom):
     ax = fig.add_axes(place, xlim=(0, 1), ylim=(max(len(table) + 2, 28), -1))
     ax.axis("off")
     right = {"ha": "right", "va": "center", "size": 6}
-    columns = {"std_ratio": (0.7, "std"), "correlation": (0.82, "r"), "ubrmsd_ratio": (1, "ubRMSD")}
+    columns = {"std_ratio": (0.74, "std"), "correlation": (0.85, "r"), "ubrmsd_ratio": (1, "ubRMSD")}
     for x, head in columns.values():
         ax.text(x, -0.1, head, style="italic", **right)
     ax.plot(0.09, 1, "*", color="black", markersize=7)
