@@ -6,8 +6,9 @@ from scipy.ndimage import label
 
 from smcore.grids import box_mask
 from smcore.metrics import area_share, correlation, together, variance_ratio
+from smcore.plots import EXPERIMENTS
 from smcore.ssmi import annual_mean, ssmi
-from smcore.trends import false_discovery_rate, mann_kendall, theil_sen
+from smcore.trends import METHODS, false_discovery_rate, mann_kendall, theil_sen
 
 INDICES = ("ssmi", "ssmi_sources", "theta")
 CELLS = ("lat", "lon")
@@ -245,15 +246,11 @@ def slope_of_a_noisy_line(trends, *, years=86, sources=25, window=10, draws=400,
     noise = np.random.default_rng(seed).normal(size=(draws, sources, years))
     one, several = noise[:, 0], noise.mean(axis=1)
     year = np.arange(years) - (years - 1) / 2
-    first = np.maximum(np.arange(years) - window // 2, 0)
-    last = np.minimum(np.arange(years) - window // 2 + window, years)
     found = []
     for trend_per_decade in trends:
         line = trend_per_decade / 10 * year
-        total = np.cumsum(np.pad(line + several, ((0, 0), (1, 0))), axis=1)
-        smooth = (total[:, last] - total[:, first]) / (last - first)
         slopes = []
-        for series in (line + one, line + several, smooth):
+        for series in (line + one, line + several, _running_mean(line + several, window)):
             index = (series - series.mean(axis=1, keepdims=True)) / series.std(
                 axis=1, keepdims=True
             )
@@ -268,6 +265,39 @@ def slope_of_a_noisy_line(trends, *, years=86, sources=25, window=10, draws=400,
         },
         attrs={"units": "decade-1", "sources": sources, "window": window},
     )
+
+
+def rejections_of_smoothed_noise(*, years=86, window=10, draws=2000, alpha=0.05, seed=0):
+    """How often trend tests reject on a running mean of white noise, which has no trend.
+
+    Parameters
+    ----------
+    years : int, default: 86
+        Length of the series.
+    window : int, default: 10
+        Years of the centred running mean; at both ends it takes the years that are there.
+    draws : int, default: 2000
+        Number of series.
+    alpha : float, default: 0.05
+        Level of the tests.
+    seed : int, default: 0
+        Of the random numbers.
+
+    Returns
+    -------
+    xr.DataArray
+        Share of the series in % with dimension ``test``, those of `smcore.trends.METHODS`.
+    """
+    check_alpha(alpha)
+    noise = np.random.default_rng(seed).normal(size=(draws, years))
+    series = xr.DataArray(
+        _running_mean(noise, window), coords={"year": np.arange(years)}, dims=("draw", "year")
+    )
+    rejected = {
+        method: 100 * (mann_kendall(series, method=method)["p_value"] < alpha).mean("draw")
+        for method in METHODS
+    }
+    return together(rejected, dim="test").assign_attrs(units="%")
 
 
 def index_baseline(study, years=None):
@@ -293,7 +323,11 @@ def index_baseline(study, years=None):
         return study.periods.future
     first, last = study.periods.historical[0], study.periods.future[1]
     pair = tuple(map(str, years)) if isinstance(years, list | tuple) else ()
-    if not (len(pair) == 2 and all(map(str.isdigit, pair)) and first <= pair[0] < pair[1] <= last):
+    if not (
+        len(pair) == 2
+        and all(map(str.isdigit, pair))
+        and int(first) <= int(pair[0]) < int(pair[1]) <= int(last)
+    ):
         raise ValueError(
             f"`baseline_period` must be two years from {first} to {last}, the earlier one first, "
             f'such as ["{first}", "{study.periods.historical[1]}"], got {years!r}'
@@ -371,7 +405,7 @@ def region_masks(static, study):
         if not mask.any():
             raise ValueError(
                 f"`regions` must hold land, got none in {name!r}: degrees north and east of a "
-                f"box in {_bounds(study.domain)}, south below north and west below east"
+                f"box in {bounds(study.domain)}, south below north and west below east"
             )
     return masks
 
@@ -407,7 +441,7 @@ def between_sources(values, form="{:+.3f}"):
 
 
 def by_scenario(values, form="{:+.3f}"):
-    """A statistic of each scenario in words: ``ssp126 +0.010, ssp585 -0.020``.
+    """A statistic of each scenario in words: ``SSP1-2.6 +0.010, SSP5-8.5 -0.020``.
 
     Parameters
     ----------
@@ -418,7 +452,8 @@ def by_scenario(values, form="{:+.3f}"):
     """
     names = values["experiment_id"].values
     return ", ".join(
-        f"{name} {form.format(float(values.sel(experiment_id=name)))}" for name in names
+        f"{EXPERIMENTS[name]['label']} {form.format(float(values.sel(experiment_id=name)))}"
+        for name in names
     )
 
 
@@ -431,5 +466,34 @@ def check_alpha(alpha):
         )
 
 
-def _bounds(box):
-    return f"{box.south:g}-{box.north:g}N {box.west:g}-{box.east:g}E"
+def bounds(box):
+    """A box in words: ``35–54 N, 100–137 E``."""
+    return f"{box.south:g}–{box.north:g} N, {box.west:g}–{box.east:g} E"
+
+
+def level_with_best(scores, *, within):
+    """The names whose score is the highest, or so close to it that the difference says nothing.
+
+    Parameters
+    ----------
+    scores : pd.Series
+        By name; the higher the better.
+    within : float
+        A score less than this below the highest is level with it.
+
+    Returns
+    -------
+    list of str
+        The best first.
+    """
+    ranked = scores.sort_values(ascending=False, kind="stable")
+    return list(ranked.index[ranked > ranked.iloc[0] - within])
+
+
+def _running_mean(series, window):
+    """Centred running mean of (series, years); at both ends of the years that are there."""
+    years = series.shape[1]
+    first = np.maximum(np.arange(years) - window // 2, 0)
+    last = np.minimum(np.arange(years) - window // 2 + window, years)
+    total = np.cumsum(np.pad(series, ((0, 0), (1, 0))), axis=1)
+    return (total[:, last] - total[:, first]) / (last - first)

@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pandas as pd
 
+from smcore.plots import EXPERIMENTS
+
 VERDICTS = ("agrees", "differs", "not testable", "impossible", "demo")
 # Mathematics decides these, whatever the data.
 IMPOSSIBLE = {
     "taylor-amplitude": "by the triangle inequality, the standard deviation of a mean is at most "
     "the mean of the standard deviations, on common cells and for any data",
 }
-# What a claim needs before a chapter can find its counterpart.
 SCENARIO = re.compile(r"ssp\d{3}")
+PAPER_SCENARIOS = ("ssp126", "ssp245", "ssp370", "ssp585")
 
 
 def finding(found, agrees, *, region, interval="", note="", reason=""):
@@ -44,6 +46,36 @@ def finding(found, agrees, *, region, interval="", note="", reason=""):
         "note": note,
         "reason": reason,
     }
+
+
+def judged(findings, claims, experiments):
+    """Findings of a chapter, without a judgement where a scenario is missing.
+
+    Parameters
+    ----------
+    findings : dict
+        By claim id, as :func:`finding` makes them.
+    claims : list of dict
+        As in ``data/paper_claims.yml``. A claim is about the scenarios that its ``experiment``
+        names, and about all four of the paper where it names none, such as "all" or
+        "low to high".
+    experiments : sequence of str
+        Scenarios that the findings come from.
+
+    Returns
+    -------
+    dict
+        The same findings. One that lacks a scenario keeps its number, but has ``agrees`` None,
+        a ``reason``, and ``lacking``, which keeps it from a verdict on any data.
+    """
+    by_id = {claim["id"]: claim for claim in claims}
+    result = {}
+    for name, one in findings.items():
+        lacking = _lacking(by_id[name], experiments)
+        if lacking:
+            one = one | {"agrees": None, "reason": _without(lacking), "lacking": lacking}
+        result[name] = one
+    return result
 
 
 def read_findings(chapters, *folders):
@@ -189,8 +221,14 @@ def to_html(ledger):
 
 
 def _cell(text, *small):
-    small = "".join(f"<small>{html.escape(part)}</small>" for part in small if part)
-    return f"<span>{html.escape(text) or '–'}</span>{small}"
+    small = "".join(f"<small>{_printed(part)}</small>" for part in small if part)
+    return f"<span>{_printed(text) or '–'}</span>{small}"
+
+
+def _printed(text):
+    """Text as a page shows it: raised exponents, scenarios by the names readers know."""
+    text = SCENARIO.sub(lambda name: EXPERIMENTS.get(name[0], {"label": name[0]})["label"], text)
+    return html.escape(text.replace("m3 m-3", "m³ m⁻³"))
 
 
 def _place(region, chapter):
@@ -218,6 +256,8 @@ def _verdict(claim, found, synthetic, experiments):
         return "impossible", IMPOSSIBLE[claim["id"]]
     if found is None:
         return "not testable", _missing(claim, experiments)
+    if found.get("lacking"):
+        return "not testable", found["reason"]
     open_to_reading = ""
     if found["agrees"] is None:
         open_to_reading = found.get("reason") or "the text gives no definition to judge by"
@@ -230,12 +270,20 @@ def _verdict(claim, found, synthetic, experiments):
 
 def _missing(claim, experiments):
     """Why there is no finding."""
-    named = SCENARIO.findall(str(claim.get("experiment", "")))
-    lacking = [name for name in named if experiments is not None and name not in experiments]
-    if lacking:
-        return f"this study has no {', '.join(lacking)}: name it under `experiments` of the profile"
-    if experiments is not None and len(experiments) < 2 and "experiment" in claim:
-        return "this study has one scenario: name more under `experiments` of the profile"
+    if "experiment" in claim and experiments is not None:
+        lacking = _lacking(claim, experiments)
+        if lacking:
+            return _without(lacking)
     return (
         "no chapter computes a counterpart for the experiments, periods and regions of this study"
     )
+
+
+def _lacking(claim, experiments):
+    """Scenarios that a claim is about and that are not among `experiments`."""
+    needed = SCENARIO.findall(str(claim.get("experiment", ""))) or PAPER_SCENARIOS
+    return [name for name in needed if name not in experiments]
+
+
+def _without(lacking):
+    return f"this study has no {', '.join(lacking)}: name it under `experiments` of the profile"

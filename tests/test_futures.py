@@ -250,6 +250,22 @@ def test_slopes_of_a_noisy_line_are_the_same_for_the_same_seed():
     xr.testing.assert_identical(*(futures.slope_of_a_noisy_line([0.1], draws=3) for _ in range(2)))
 
 
+def test_rejections_are_those_of_each_test_on_the_running_mean_of_the_noise():
+    found = futures.rejections_of_smoothed_noise(years=40, window=5, draws=30, seed=3)
+    noise = np.random.default_rng(3).normal(size=(30, 40))
+    smooth = [[x[max(i - 2, 0) : i + 3].mean() for i in range(40)] for x in noise]
+    series = xr.DataArray(np.array(smooth), {"year": range(40)}, ("draw", "year"))
+    for method in ("ar1", "hamed_rao", "original"):
+        p_value = mann_kendall(series, method=method)["p_value"]
+        assert float(found.sel(test=method)) == pytest.approx(100 * (p_value < 0.05).mean())
+
+
+def test_only_the_test_that_models_persistence_survives_a_running_mean():
+    found = futures.rejections_of_smoothed_noise(draws=500)
+    assert found.sel(test="ar1") < 5
+    assert 5 < found.sel(test="hamed_rao") < found.sel(test="original")
+
+
 # what a reader may ask for
 
 STUDY = SimpleNamespace(
@@ -280,6 +296,8 @@ def test_the_baseline_is_the_scenarios_own_unless_a_reader_asks():
         [1990, 2000, 2010],
         ["2015", "2200"],
         ["2000", "2000"],
+        ["200", "2014"],  # as text it comes after "1990"
+        ["2014", "20145"],
     ],
 )
 def test_a_baseline_that_makes_no_sense_is_refused_with_the_years_there_are(years):
@@ -329,7 +347,7 @@ def test_region_masks_hold_land_and_the_east_joins_north_and_south():
 
 def test_a_region_without_land_is_refused_by_name():
     sea = STUDY.regions | {"upside down": Region(south=4, north=0, west=0, east=8)}
-    with pytest.raises(ValueError, match="none in 'upside down'.*0-4N 0-8E, south below north"):
+    with pytest.raises(ValueError, match="none in 'upside down'.*0–4 N, 0–8 E, south below north"):
         futures.region_masks(static(), SimpleNamespace(**vars(STUDY) | {"regions": sea}))
 
 
@@ -355,12 +373,18 @@ def test_the_range_over_sources_is_written_with_its_kind():
     assert futures.between_sources(two) == "sources and scenarios -0.020 to +0.100"
 
 
+def test_names_level_with_the_best_come_with_the_best_first():
+    scores = pd.Series({"a": 0.70, "b": 0.50, "c": 0.72})
+    assert futures.level_with_best(scores, within=0.03) == ["c", "a"]
+    assert futures.level_with_best(scores, within=0.01) == ["c"]
+
+
 def test_a_statistic_of_each_scenario_is_written_in_order():
     values = xr.DataArray(
         [0.01, -0.0201], coords={"experiment_id": ["ssp126", "ssp585"]}, dims="experiment_id"
     )
-    assert futures.by_scenario(values) == "ssp126 +0.010, ssp585 -0.020"
-    assert futures.by_scenario(values * 1000, "{:.0f} %") == "ssp126 10 %, ssp585 -20 %"
+    assert futures.by_scenario(values) == "SSP1-2.6 +0.010, SSP5-8.5 -0.020"
+    assert futures.by_scenario(values * 1000, "{:.0f} %") == "SSP1-2.6 10 %, SSP5-8.5 -20 %"
 
 
 def test_the_test_of_the_trend_is_that_of_the_trends_module():
