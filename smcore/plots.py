@@ -127,8 +127,8 @@ PRODUCT_DASHES = ("-", (0, (7, 1, 1, 1)), (0, (1, 0.8)))
 # so that a line on the same values is seen on them
 METHODS = {
     "ensemble mean": {"color": ENSEMBLE_COLOUR, "linestyle": (0, (4, 1)), "marker": "s"},
-    "mean and variance scaling": {"color": "0.45", "linestyle": (0, (1, 1)), "marker": "v"},
-    "quantile delta mapping": {"color": "0.6", "linestyle": "-", "marker": "X"},
+    "mean and variance scaling": {"color": "0.3", "linestyle": (0, (1, 1)), "marker": "v"},
+    "quantile delta mapping": {"color": "0.5", "linestyle": "-", "marker": "X"},
     "climatology": {"color": "black", "linestyle": (0, (3, 2)), "zorder": 3},
     "delta change": {"color": "#56b4e9", "linestyle": (0, (5, 1, 1, 1)), "marker": "o"},
     "delta change, 31 years": {"color": "#e69f00", "linestyle": "-", "marker": "^"},
@@ -667,7 +667,7 @@ def ranking(table):
     Notes
     -----
     The first panel holds the worlds without a drift, the second those without shared weather.
-    Logarithmic, because the worst method is several times as far off as the best one.
+    Logarithmic, because the worst method is about ten times as far off as the best.
     """
     methods = list(dict.fromkeys(table["method"]))
     unknown = [name for name in methods if name not in METHODS]
@@ -686,7 +686,7 @@ def ranking(table):
             "x": "bias_drift",
             "y": "future_truth",
             "title": "difference from the truth, 2071–2100",
-            "label": "growth of each source's bias per century, relative to it",
+            "label": "growth of each source's bias per century (1: it doubles)",
         },
     ]
     fig = _figure(TWO_COLUMNS, 3.4, layout="constrained")
@@ -1184,7 +1184,11 @@ def _taylor_table(fig, table, markers, bottom):
     ax = fig.add_axes(place, xlim=(0, 1), ylim=(max(len(table) + 2, 28), -1))
     ax.axis("off")
     right = {"ha": "right", "va": "center", "size": 6}
-    columns = {"std_ratio": (0.74, "std"), "correlation": (0.85, "r"), "ubrmsd_ratio": (1, "ubRMSD")}
+    columns = {
+        "std_ratio": (0.74, "std"),
+        "correlation": (0.85, "r"),
+        "ubrmsd_ratio": (1, "ubRMSD"),
+    }
     for x, head in columns.values():
         ax.text(x, -0.1, head, style="italic", **right)
     ax.plot(0.09, 1, "*", color="black", markersize=7)
