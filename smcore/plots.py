@@ -100,8 +100,8 @@ PRODUCT_COLOURS, ENSEMBLE_COLOUR = ("#0072b2", "#009e73", "#cc79a7"), "#d55e00"
 # so that a line on the same values is seen on them
 METHODS = {
     "ensemble mean": {"color": ENSEMBLE_COLOUR, "linestyle": (0, (4, 1)), "marker": "s"},
-    "mean and variance scaling": {"color": "0.45", "linestyle": (0, (1, 1)), "marker": "v"},
-    "quantile delta mapping": {"color": "0.6", "linestyle": "-", "marker": "X"},
+    "mean and variance scaling": {"color": "0.3", "linestyle": (0, (1, 1)), "marker": "v"},
+    "quantile delta mapping": {"color": "0.5", "linestyle": "-", "marker": "X"},
     "climatology": {"color": "black", "linestyle": (0, (3, 2)), "zorder": 3},
     "delta change": {"color": "#56b4e9", "linestyle": (0, (5, 1, 1, 1)), "marker": "o"},
     "delta change, 31 years": {"color": "#e69f00", "linestyle": "-", "marker": "^"},
@@ -533,7 +533,7 @@ def ranking(table):
     Notes
     -----
     The first panel holds the worlds without a drift, the second those without shared weather.
-    Logarithmic, because the worst method is several times as far off as the best one.
+    Logarithmic, because the worst method is about ten times as far off as the best.
     """
     methods = list(dict.fromkeys(table["method"]))
     unknown = [name for name in methods if name not in METHODS]
@@ -552,7 +552,7 @@ def ranking(table):
             "x": "bias_drift",
             "y": "future_truth",
             "title": "difference from the truth, 2071–2100",
-            "label": "growth of each source's bias per century, relative to it",
+            "label": "growth of each source's bias per century (1: it doubles)",
         },
     ]
     fig = _figure(TWO_COLUMNS, 3.4, layout="constrained")
