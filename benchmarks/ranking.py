@@ -6,7 +6,7 @@ Sources have weather of their own and a constant bias in the demo world. Here th
 more of the reference's weather, or their bias grows; every method is scored in each world. The
 scores go to ``data/ranking.csv``, which chapter 4 shows; rows that are there are not computed
 again. Worlds are removed once they are scored; arguments such as 0.2,0 select some of them. Two
-cores take about two hours.
+cores take about an hour.
 """
 
 import argparse
