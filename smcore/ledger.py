@@ -1,5 +1,6 @@
 """Claims of the paper beside what was found."""
 
+import calendar
 import html
 import json
 import re
@@ -240,7 +241,7 @@ def _claim(claim):
     parts = [claim["quantity"], claim.get("statistic")]
     parts += [claim.get(key) for key in ("season", "experiment", "region")]
     if "month" in claim:
-        parts.append(f"month {claim['month']}")
+        parts.append(calendar.month_name[claim["month"]])
     return ", ".join(str(part).replace("_", " ") for part in parts if part)
 
 

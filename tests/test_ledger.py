@@ -60,7 +60,7 @@ def test_verdicts_print_what_was_claimed_and_found():
     assert ledger["claim"].tolist() == [
         "MAE, share, study area",
         "slope, JJA, ssp585",
-        "change rate, month 5",
+        "change rate, May",
         "epoch",
         "amplitude",
     ]
