@@ -27,6 +27,7 @@ TRAIN, VALIDATION = ("1950", "1999"), ("2000", "2007")
 NAMES = (
     "none",
     "ensemble_mean",
+    "bias_removed",
     "climatology",
     "delta_change",
     "mean_variance_scaling",
