@@ -1185,8 +1185,8 @@ def _taylor_table(fig, table, markers, bottom):
     ax.axis("off")
     right = {"ha": "right", "va": "center", "size": 6}
     columns = {
-        "std_ratio": (0.74, "std"),
-        "correlation": (0.85, "r"),
+        "std_ratio": (0.72, "std"),
+        "correlation": (0.845, "r"),
         "ubrmsd_ratio": (1, "ubRMSD"),
     }
     for x, head in columns.values():
