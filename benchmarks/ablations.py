@@ -21,7 +21,8 @@ from smcore.demo import make_archive, truth
 from smcore.fusion import predict
 from smcore.grids import cell_area
 from smcore.metrics import rmsd
-from smcore.prepare import open_predictors, open_reference, open_static, prepare
+from smcore.prepare import prepare
+from smcore.prepared import open_predictors, open_reference, open_static
 from smcore.training import fit, load, open_inputs
 from smcore.ynet import count_parameters
 

@@ -23,7 +23,7 @@ import pandas as pd
 import xarray as xr
 
 from smcore.futures import trend
-from smcore.ssmi import annual_mean, seasonal_mean
+from smcore.seasons import annual_mean, seasonal_mean
 
 PERIOD = ("2015", "2100")
 COARSE, FINE = (18, 33), (144, 264)

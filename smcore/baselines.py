@@ -8,6 +8,9 @@ It is NaN where the reference never has a value.
 import numpy as np
 import xarray as xr
 
+from smcore.regrid import upsampled
+from smcore.seasons import monthly_climatology
+
 PENALTIES = 10.0 ** np.arange(-3, 5)  # of ridge, per month, in units of a source's variance
 ROWS = 4  # of the fine grid at a time: 165 MB of ridge's predictors at the paper's size
 
@@ -344,97 +347,6 @@ def _in_train_period(field, train_period, name):
             f"{str(times[0])[:7]} to {str(times[-1])[:7]}"
         )
     return selected
-
-
-def monthly_climatology(field):
-    """Mean of each calendar month, with dimension month, in the precision of the field."""
-    number = field["time"].dt.month.values
-    means = [  # a loop, because groupby takes several times the memory
-        field.isel(time=number == month).astype(float).mean("time").astype(field.dtype)
-        for month in range(1, 13)
-    ]
-    return xr.concat(means, dim=xr.DataArray(range(1, 13), dims="month", name="month"))
-
-
-def _interpolation_matrix(fine, coarse, name):
-    """Linear interpolation as a matrix (fine, coarse), in single precision, ends held."""
-    order = np.argsort(coarse)
-    step = np.diff(coarse[order]).max()  # "paper" grids reach one fine cell short of it
-    if fine.min() < coarse.min() - step / 2 - 1e-6 or fine.max() > coarse.max() + step:
-        raise ValueError(
-            f"`reference` must lie within the coarse cells of `predictors`, got {name} "
-            f"{fine.min():g} to {fine.max():g} for centres {coarse.min():g} to {coarse.max():g}; "
-            "choose the same domain, and longitudes of the same range"
-        )
-    unit = np.eye(coarse.size)
-    weights = [np.interp(fine, coarse[order], unit[column][order]) for column in range(coarse.size)]
-    return np.stack(weights, axis=1).astype("float32")
-
-
-def upsampled(field, reference):
-    """Bilinear interpolation from the coarse to the fine grid, as the baselines have it.
-
-    Parameters
-    ----------
-    field : xr.DataArray
-        Dimensions (..., lat, lon) on the coarse grid.
-    reference : xr.DataArray or xr.Dataset
-        Any field with the ``lat`` and ``lon`` of the fine grid.
-
-    Returns
-    -------
-    xr.DataArray
-        In float32, with the other dimensions of `field`; details as in :func:`ensemble_mean`.
-
-    Raises
-    ------
-    ValueError
-        If the fine grid reaches beyond the coarse cells.
-    """
-    rows = _interpolation_matrix(reference["lat"].values, field["lat"].values, "lat")
-    columns = _interpolation_matrix(reference["lon"].values, field["lon"].values, "lon")
-    field = field.transpose(..., "lat", "lon").astype("float32")
-    missing = field.isnull()
-    values = rows @ field.fillna(0).data @ columns.T
-    if missing.any():
-        # share of each fine cell's weights that fell on coarse cells with a value
-        share = rows @ (~missing).astype("float32").data @ columns.T
-        values = np.where(share > 0, values / np.where(share > 0, share, 1), np.nan)
-
-    coords = {name: field[name] for name in field.dims[:-2] if name in field.coords}
-    coords |= {"lat": reference["lat"], "lon": reference["lon"]}
-    return xr.DataArray(values, dims=field.dims, coords=coords)
-
-
-def coarse_weights(weights, predictors):
-    """Weights of coarse cells that give the fine grid's weighted mean of an interpolated field.
-
-    Bilinear interpolation is linear, so the mean over a region of the fine grid is a weighted
-    mean of the coarse cells around it: nothing has to be interpolated.
-
-    Parameters
-    ----------
-    weights : xr.DataArray
-        Weights of the fine cells (lat, lon), such as their area in a region and 0 elsewhere.
-    predictors : xr.DataArray
-        Anything on the coarse grid, with lat and lon; without missing cells, which
-        interpolation would replace by their neighbours.
-
-    Returns
-    -------
-    xr.DataArray
-        (lat, lon) of the coarse grid, with the sum of `weights`.
-
-    Raises
-    ------
-    ValueError
-        If the fine grid reaches beyond the coarse cells.
-    """
-    rows = _interpolation_matrix(weights["lat"].values, predictors["lat"].values, "lat")
-    columns = _interpolation_matrix(weights["lon"].values, predictors["lon"].values, "lon")
-    values = rows.T @ weights.transpose("lat", "lon").values.astype(float) @ columns
-    coords = {name: predictors[name] for name in ("lat", "lon")}
-    return xr.DataArray(values, dims=("lat", "lon"), coords=coords)
 
 
 def _by_calendar_month(adjust, predictors, reference, train_period):

@@ -1,18 +1,9 @@
 """Changes between periods: by season, by month, by region."""
 
-import calendar
-
 import numpy as np
 import xarray as xr
 
-# parts of the year, in the order of a portrait
-PARTS = {
-    "annual": tuple(range(1, 13)),
-    "MAM": (3, 4, 5),
-    "JJA": (6, 7, 8),
-    "SON": (9, 10, 11),
-    "DJF": (12, 1, 2),
-} | {calendar.month_abbr[month]: (month,) for month in range(1, 13)}
+from smcore.seasons import PARTS
 
 
 def change_rate(theta, *, period, baseline, months=None, region=None):

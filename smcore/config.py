@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 import pandas as pd
+import shapely
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -56,6 +57,7 @@ DEFECTS = (
     "small_region",
 )
 SCENARIOS = ("ssp126", "ssp245", "ssp370", "ssp585")
+LABELS = {"ssp126": "SSP1-2.6", "ssp245": "SSP2-4.5", "ssp370": "SSP3-7.0", "ssp585": "SSP5-8.5"}
 
 
 def _period(value):
@@ -91,16 +93,6 @@ class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Domain(_Strict):
-    """A box in degrees (north, east), tiled by coarse cells of `resolution` degrees."""
-
-    south: float = 18.0
-    north: float = 54.0
-    west: float = 71.0
-    east: float = 137.0
-    resolution: float = Field(default=2.0, gt=0)
-
-
 class Region(_Strict):
     """A box in degrees; a cell belongs to it when its centre does."""
 
@@ -108,6 +100,19 @@ class Region(_Strict):
     north: float
     west: float
     east: float
+
+    def __str__(self):
+        return f"{self.south:g}–{self.north:g} N, {self.west:g}–{self.east:g} E"
+
+
+class Domain(Region):
+    """A box in degrees (north, east), tiled by coarse cells of `resolution` degrees."""
+
+    south: float = 18.0
+    north: float = 54.0
+    west: float = 71.0
+    east: float = 137.0
+    resolution: float = Field(default=2.0, gt=0)
 
 
 class Periods(_Strict):
@@ -365,6 +370,22 @@ class Study(_Strict):
         first, last = self.period(experiment_id)
         name = f"smcore_theta_{self.name}_{self.network.name}_{experiment_id}_{first}01-{last}12.nc"
         return self.directory / "products" / name
+
+    @property
+    def outline(self):
+        """The polygons of the study area as one shapely geometry, in degrees."""
+        collection = json.loads((ROOT / "data" / "countries.geojson").read_text())
+        shapes = {
+            str(feature["properties"]["id"]): shapely.geometry.shape(feature["geometry"])
+            for feature in collection["features"]
+        }
+        unknown = sorted(set(self.study_area.countries) - set(shapes))
+        if unknown:
+            raise ValueError(
+                f"study_area.countries: {unknown}: no such codes in data/countries.geojson; "
+                "ISO 3166-1 numeric codes such as '156' are expected"
+            )
+        return shapely.union_all([shapes[code] for code in self.study_area.countries])
 
     @property
     def chapters(self):

@@ -7,7 +7,7 @@ import torch
 import xarray as xr
 
 from smcore import product
-from smcore.prepare import open_static
+from smcore.prepared import open_static
 from smcore.progress import track
 from smcore.store import sha256
 from smcore.tensors import month_index

@@ -4,10 +4,11 @@ import numpy as np
 import xarray as xr
 from scipy.ndimage import label
 
+from smcore.config import LABELS
 from smcore.grids import box_mask
 from smcore.metrics import area_share, correlation, together, variance_ratio
-from smcore.plots import EXPERIMENTS
-from smcore.ssmi import annual_mean, ssmi
+from smcore.seasons import annual_mean
+from smcore.ssmi import ssmi
 from smcore.trends import METHODS, false_discovery_rate, mann_kendall, theil_sen
 
 INDICES = ("ssmi", "ssmi_sources", "theta")
@@ -405,7 +406,7 @@ def region_masks(static, study):
         if not mask.any():
             raise ValueError(
                 f"`regions` must hold land, got none in {name!r}: degrees north and east of a "
-                f"box in {bounds(study.domain)}, south below north and west below east"
+                f"box in {study.domain}, south below north and west below east"
             )
     return masks
 
@@ -452,8 +453,7 @@ def by_scenario(values, form="{:+.3f}"):
     """
     names = values["experiment_id"].values
     return ", ".join(
-        f"{EXPERIMENTS[name]['label']} {form.format(float(values.sel(experiment_id=name)))}"
-        for name in names
+        f"{LABELS[name]} {form.format(float(values.sel(experiment_id=name)))}" for name in names
     )
 
 
@@ -464,11 +464,6 @@ def check_alpha(alpha):
             f"`alpha` must lie between 0 and 0.5, because the false discovery rate is controlled "
             f"at twice that level, got {alpha!r}"
         )
-
-
-def bounds(box):
-    """A box in words: ``35–54 N, 100–137 E``."""
-    return f"{box.south:g}–{box.north:g} N, {box.west:g}–{box.east:g} E"
 
 
 def level_with_best(scores, *, within):

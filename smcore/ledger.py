@@ -3,12 +3,12 @@
 import calendar
 import html
 import json
-import re
 from pathlib import Path
 
 import pandas as pd
 
-from smcore.plots import EXPERIMENTS
+from smcore.claims import SCENARIO, _lacking, _without
+from smcore.config import LABELS
 
 VERDICTS = ("agrees", "differs", "not testable", "impossible", "demo")
 # Mathematics decides these, whatever the data.
@@ -16,67 +16,6 @@ IMPOSSIBLE = {
     "taylor-amplitude": "by the triangle inequality, the standard deviation of a mean is at most "
     "the mean of the standard deviations, on common cells and for any data",
 }
-SCENARIO = re.compile(r"ssp\d{3}")
-PAPER_SCENARIOS = ("ssp126", "ssp245", "ssp370", "ssp585")
-
-
-def finding(found, agrees, *, region, interval="", note="", reason=""):
-    """What a chapter found for one claim.
-
-    Parameters
-    ----------
-    found : str
-        The computed counterpart as it is to be printed, with its unit.
-    agrees : bool or None
-        Whether it is what the claim says; None where that cannot be said.
-    region : str
-        The area that it was computed for.
-    interval : str, optional
-        Between what it may lie, and of what kind that interval is.
-    note : str, optional
-        Variant of the definition, where the paper leaves it open.
-    reason : str, optional
-        Why it cannot be said whether it agrees. By default: the text gives no definition.
-    """
-    agrees = None if agrees is None else bool(agrees)
-    return {
-        "found": str(found),
-        "agrees": agrees,
-        "interval": interval,
-        "region": region,
-        "note": note,
-        "reason": reason,
-    }
-
-
-def judged(findings, claims, experiments):
-    """Findings of a chapter, without a judgement where a scenario is missing.
-
-    Parameters
-    ----------
-    findings : dict
-        By claim id, as :func:`finding` makes them.
-    claims : list of dict
-        As in ``data/paper_claims.yml``. A claim is about the scenarios that its ``experiment``
-        names, and about all four of the paper where it names none, such as "all" or
-        "low to high".
-    experiments : sequence of str
-        Scenarios that the findings come from.
-
-    Returns
-    -------
-    dict
-        The same findings. One that lacks a scenario keeps its number, but has ``agrees`` None,
-        a ``reason``, and ``lacking``, which keeps it from a verdict on any data.
-    """
-    by_id = {claim["id"]: claim for claim in claims}
-    result = {}
-    for name, one in findings.items():
-        lacking = _lacking(by_id[name], experiments)
-        if lacking:
-            one = one | {"agrees": None, "reason": _without(lacking), "lacking": lacking}
-        result[name] = one
-    return result
 
 
 def read_findings(chapters, *folders):
@@ -228,7 +167,7 @@ def _cell(text, *small):
 
 def _printed(text):
     """Text as a page shows it: raised exponents, scenarios by the names readers know."""
-    text = SCENARIO.sub(lambda name: EXPERIMENTS.get(name[0], {"label": name[0]})["label"], text)
+    text = SCENARIO.sub(lambda name: LABELS.get(name[0], name[0]), text)
     return html.escape(text.replace("m3 m-3", "m³ m⁻³"))
 
 
@@ -278,13 +217,3 @@ def _missing(claim, experiments):
     return (
         "no chapter computes a counterpart for the experiments, periods and regions of this study"
     )
-
-
-def _lacking(claim, experiments):
-    """Scenarios that a claim is about and that are not among `experiments`."""
-    needed = SCENARIO.findall(str(claim.get("experiment", ""))) or PAPER_SCENARIOS
-    return [name for name in needed if name not in experiments]
-
-
-def _without(lacking):
-    return f"this study has no {', '.join(lacking)}: name it under `experiments` of the profile"

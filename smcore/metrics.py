@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from scipy.special import stdtr
 
-from smcore.baselines import monthly_climatology
+from smcore.seasons import monthly_climatology
 
 FIELD = ("time", "lat", "lon")
 LOWER_IS_BETTER = {"mae": True, "rmsd": True, "ubrmsd": True, "correlation": False}

@@ -15,7 +15,6 @@ import xarray as xr
 import smcore
 from smcore import cmip6, era5land
 from smcore.cmip6 import QualityReport
-from smcore.config import ROOT
 from smcore.grids import coarse_grid, fine_grid, uncovered
 from smcore.progress import track
 from smcore.regrid import fill_nearest, is_rectilinear, regrid
@@ -71,7 +70,7 @@ def _prepare(study):
     for name, field in (("swvl", reference), ("lsm and z", invariant)):
         if field is not None and (outside := uncovered(field, study.domain)):
             problems.append(f"reference, {name}: {outside}")
-    area = attempt(study_area_geometry, study)
+    area = attempt(lambda: study.outline)
     problems = list(dict.fromkeys(problems))  # a broken file spoils both reads of the reference
     if problems:
         lines = "\n".join(f"  - {problem}" for problem in problems)
@@ -83,59 +82,6 @@ def _prepare(study):
     quality = [asdict(report) for report in reports]
     write_json({"files": checksums, "quality": quality}, study.prepared / "manifest.json")
     return reports
-
-
-def _stored(study, name):
-    path = study.prepared / name
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: not prepared yet; run chapter 01_data_preparation")
-    return path
-
-
-def open_predictors(study, experiment_id):
-    """theta(source_id, time, lat, lon) in m3 m-3 on the coarse grid, ocean filled."""
-    fields = [
-        xr.load_dataarray(_stored(study, f"theta_{source_id}_{experiment_id}.nc"))
-        for source_id in study.sources
-    ]
-    index = xr.Variable("source_id", list(study.sources))
-    return xr.concat(fields, index, join="exact", combine_attrs="override").assign_coords(
-        source_id=list(study.sources)
-    )
-
-
-def open_reference(study):
-    """theta(time, lat, lon) in m3 m-3 of the reference on the fine grid."""
-    return xr.open_dataset(_stored(study, "reference.nc"))["theta"]
-
-
-def open_static(study):
-    """Static fields on the fine grid.
-
-    Returns
-    -------
-    xr.Dataset
-        ``elevation`` (m), ``land_fraction`` (0..1), and the booleans ``land`` (where the
-        reference has a value) and ``study_area`` (land inside the study's polygons).
-    """
-    static = xr.load_dataset(_stored(study, "static.nc"))
-    return static.assign({name: static[name].astype(bool) for name in ("land", "study_area")})
-
-
-def study_area_geometry(study):
-    """The polygons of the study area as one shapely geometry, in degrees."""
-    collection = json.loads((ROOT / "data" / "countries.geojson").read_text())
-    shapes = {
-        str(feature["properties"]["id"]): shapely.geometry.shape(feature["geometry"])
-        for feature in collection["features"]
-    }
-    unknown = sorted(set(study.study_area.countries) - set(shapes))
-    if unknown:
-        raise ValueError(
-            f"study_area.countries: {unknown}: no such codes in data/countries.geojson; "
-            "ISO 3166-1 numeric codes such as '156' are expected"
-        )
-    return shapely.union_all([shapes[code] for code in study.study_area.countries])
 
 
 def _key(directory, paths, *settings):

@@ -24,10 +24,11 @@ from safetensors.torch import load_file, save_file
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from smcore.baselines import anomalies, monthly_climatology, with_climatology
+from smcore.baselines import anomalies, with_climatology
 from smcore.config import Study
-from smcore.prepare import open_predictors, open_reference, open_static
+from smcore.prepared import open_predictors, open_reference, open_static
 from smcore.progress import duration, report
+from smcore.seasons import monthly_climatology
 from smcore.store import replacing, sha256, write_json
 from smcore.tensors import Statistics, month_index
 from smcore.ynet import YNet, YNetConfig, initialise_he

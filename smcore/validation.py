@@ -9,7 +9,7 @@ import xarray as xr
 
 import smcore
 from smcore import baselines, metrics
-from smcore.prepare import open_predictors, open_reference
+from smcore.prepared import open_predictors, open_reference
 from smcore.product import open_product
 from smcore.store import write_dataset
 

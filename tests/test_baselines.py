@@ -9,7 +9,6 @@ from smcore.baselines import (
     anomalies,
     bias_removed,
     climatology,
-    coarse_weights,
     delta_change,
     ensemble_mean,
     mean_variance_scaling,
@@ -17,6 +16,7 @@ from smcore.baselines import (
     ridge,
 )
 from smcore.grids import coarse_grid, fine_grid
+from smcore.regrid import coarse_weights
 
 TRAIN = {"train_period": ("2000", "2001")}
 VALIDATION = {"validation_period": ("2002-01", "2002-03")}

@@ -15,7 +15,7 @@ import xarray as xr
 from smcore import fusion, training
 from smcore.baselines import delta_change
 from smcore.fusion import fuse, predict
-from smcore.prepare import open_predictors, open_reference, open_static
+from smcore.prepared import open_predictors, open_reference, open_static
 from smcore.product import open_product
 from smcore.tensors import Statistics
 from smcore.training import Trained, fit, load

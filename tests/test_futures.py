@@ -8,7 +8,7 @@ from scipy.stats import theilslopes
 
 from smcore import futures
 from smcore.config import Domain, Region
-from smcore.ssmi import seasonal_mean
+from smcore.seasons import seasonal_mean
 from smcore.trends import mann_kendall
 
 CELLS = ("lat", "lon")

@@ -8,17 +8,9 @@ import numpy as np
 import pytest
 import yaml
 
+from smcore.claims import finding, judged
 from smcore.config import ROOT
-from smcore.ledger import (
-    IMPOSSIBLE,
-    VERDICTS,
-    counts,
-    finding,
-    judged,
-    read_findings,
-    to_html,
-    verdicts,
-)
+from smcore.ledger import IMPOSSIBLE, VERDICTS, counts, read_findings, to_html, verdicts
 
 PAPER = yaml.safe_load((ROOT / "data" / "paper_claims.yml").read_text())["claims"]
 CLAIMS = [

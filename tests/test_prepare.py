@@ -14,13 +14,8 @@ import xarray as xr
 from smcore.config import Study
 from smcore.era5land import open_swvl
 from smcore.grids import coarse_grid, fine_grid
-from smcore.prepare import (
-    open_predictors,
-    open_reference,
-    open_static,
-    prepare,
-    study_area_geometry,
-)
+from smcore.prepare import prepare
+from smcore.prepared import open_predictors, open_reference, open_static
 from smcore.store import sha256
 
 regridding = sys.modules["smcore.regrid"]
@@ -206,7 +201,7 @@ def test_land_is_where_the_reference_has_a_value(small):
 def test_study_area_is_the_land_inside_the_polygons(small):
     study, _ = small
     static = open_static(study)
-    area = study_area_geometry(study)
+    area = study.outline
     inside = [
         [area.contains(shapely.Point(float(lon), float(lat))) for lon in static["lon"]]
         for lat in static["lat"]
@@ -228,10 +223,10 @@ def test_static_fields_have_relief_and_a_share_of_land(small):
     assert static.to_array().notnull().all()
 
 
-def test_study_area_geometry_names_an_unknown_country(small):
+def test_outline_names_an_unknown_country(small):
     area = small[0].study_area.model_copy(update={"countries": ("156", "999")})
     with pytest.raises(ValueError, match="'999'.*ISO 3166-1"):
-        study_area_geometry(small[0].model_copy(update={"study_area": area}))
+        _ = small[0].model_copy(update={"study_area": area}).outline
 
 
 # --- reports and problems ----------------------------------------------------------------

@@ -3,7 +3,8 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from smcore.ssmi import annual_mean, interannual_std, seasonal_mean, ssmi
+from smcore.seasons import annual_mean, seasonal_mean
+from smcore.ssmi import interannual_std, ssmi
 
 
 def monthly(first, last, dtype=float, shape=(2, 3)):

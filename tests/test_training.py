@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from smcore import training
 from smcore.baselines import delta_change
 from smcore.config import NETWORKS, PROFILES, Study
-from smcore.prepare import open_predictors, open_reference, open_static
+from smcore.prepared import open_predictors, open_reference, open_static
 from smcore.tensors import Statistics, month_index
 from smcore.training import build, fit, learning_rate, load, masked_mse, open_inputs
 from smcore.ynet import YNet, YNetConfig

@@ -9,7 +9,7 @@ import xarray as xr
 
 from smcore import product, validation
 from smcore.baselines import climatology, ridge
-from smcore.prepare import open_predictors, open_reference
+from smcore.prepared import open_predictors, open_reference
 from smcore.validation import (
     BASELINES,
     open_baselines,
