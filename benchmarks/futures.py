@@ -3,7 +3,7 @@
     python benchmarks/futures.py
 
 Random months of 86 years. Cells are those of a product on the fine grid, sources are all on the
-coarse grid; both in three sizes. Slope and test of the annual index, `smcore.futures.trend`; the
+coarse grid; both in three sizes. Slope and test of the annual index, `smcore.trends.trend`; the
 last row has the 20 fields of the two chapters, four scenarios by the year and the four seasons, on
 the paper's grid. Every row runs in a process of its own; the import of Python's libraries is part
 of its peak memory. Beside the wall time stands that of the processors, which other jobs on the
@@ -22,8 +22,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from smcore.futures import trend
 from smcore.seasons import annual_mean, seasonal_mean
+from smcore.trends import trend
 
 PERIOD = ("2015", "2100")
 COARSE, FINE = (18, 33), (144, 264)

@@ -2,6 +2,8 @@
 
 import re
 
+from smcore.config import LABELS
+
 SCENARIO = re.compile(r"ssp\d{3}")
 PAPER_SCENARIOS = ("ssp126", "ssp245", "ssp370", "ssp585")
 
@@ -73,3 +75,54 @@ def _lacking(claim, experiments):
 
 def _without(lacking):
     return f"this study has no {', '.join(lacking)}: name it under `experiments` of the profile"
+
+
+def between_sources(values, form="{:+.3f}"):
+    """The range of a statistic over the sources, in words.
+
+    Parameters
+    ----------
+    values : xr.DataArray
+        Dimension ``source_id``, or that and ``experiment_id``: then over both.
+    form : str, default: "{:+.3f}"
+        How a number is written, with its unit behind it where it has one.
+    """
+    over = "sources and scenarios" if "experiment_id" in values.dims else "sources"
+    number, _, unit = form.partition("}")
+    low, high = (f"{number}}}".format(float(value)) for value in (values.min(), values.max()))
+    return f"{over} {low} to {high}{unit}"
+
+
+def by_scenario(values, form="{:+.3f}"):
+    """A statistic of each scenario in words: ``SSP1-2.6 +0.010, SSP5-8.5 -0.020``.
+
+    Parameters
+    ----------
+    values : xr.DataArray
+        Dimension ``experiment_id``.
+    form : str, default: "{:+.3f}"
+        How a number is written.
+    """
+    names = values["experiment_id"].values
+    return ", ".join(
+        f"{LABELS[name]} {form.format(float(values.sel(experiment_id=name)))}" for name in names
+    )
+
+
+def level_with_best(scores, *, within):
+    """The names whose score is the highest, or so close to it that the difference says nothing.
+
+    Parameters
+    ----------
+    scores : pd.Series
+        By name; the higher the better.
+    within : float
+        A score less than this below the highest is level with it.
+
+    Returns
+    -------
+    list of str
+        The best first.
+    """
+    ranked = scores.sort_values(ascending=False, kind="stable")
+    return list(ranked.index[ranked > ranked.iloc[0] - within])

@@ -57,7 +57,31 @@ DEFECTS = (
     "small_region",
 )
 SCENARIOS = ("ssp126", "ssp245", "ssp370", "ssp585")
-LABELS = {"ssp126": "SSP1-2.6", "ssp245": "SSP2-4.5", "ssp370": "SSP3-7.0", "ssp585": "SSP5-8.5"}
+LABELS = {  # ids as a page shows them
+    "ssp126": "SSP1-2.6",
+    "ssp245": "SSP2-4.5",
+    "ssp370": "SSP3-7.0",
+    "ssp585": "SSP5-8.5",
+    "ensemble_mean": "ensemble mean",
+    "bias_removed": "bias removed",
+    "delta_change": "delta change",
+    "delta_change_31": "delta change, 31 years",
+    "mean_variance_scaling": "mean and variance scaling",
+    "quantile_delta_mapping": "quantile delta mapping",
+}
+
+
+def label(name):
+    """The name by which a page shows an experiment, a dataset (``ynet_sound``) or a source."""
+    name = str(name)
+    network = name.removeprefix("ynet_")
+    return LABELS.get(name, name if network == name else f"YNet ({network})")
+
+
+def paper_claims():
+    """The paper's statements by id, as in ``data/paper_claims.yml``."""
+    listed = yaml.safe_load((ROOT / "data" / "paper_claims.yml").read_text(encoding="utf-8"))
+    return {claim["id"]: claim for claim in listed["claims"]}
 
 
 def _period(value):

@@ -139,3 +139,51 @@ def box_mask(grid, region):
         (lon >= region.west) & (lon < region.east)
     )
     return mask.rename("region")
+
+
+def region_masks(static, study):
+    """The regions of the chapters: all land, the study area, the study's boxes, and the east.
+
+    Parameters
+    ----------
+    static : xr.Dataset
+        From :func:`smcore.prepare.open_static`.
+    study : Study
+        Its study area and regions.
+
+    Returns
+    -------
+    dict of str to xr.DataArray
+        Boolean masks (lat, lon). The boxes hold all land whose cells' centres lie in them; "east"
+        is "north" and "south" together, unless the study names another one.
+
+    Raises
+    ------
+    ValueError
+        If a region holds no land.
+    """
+    land = static["land"]
+    boxes = {name: land & box_mask(static, box) for name, box in study.regions.items()}
+    masks = {"all land": land, study.study_area.name: static["study_area"]}
+    masks |= {"east": boxes["north"] | boxes["south"]} | boxes
+    for name, mask in masks.items():
+        if not mask.any():
+            raise ValueError(
+                f"`regions` must hold land, got none in {name!r}: degrees north and east of a "
+                f"box in {study.domain}, south below north and west below east"
+            )
+    return masks
+
+
+def on_cells_of(field, fine):
+    """Each fine cell with the value of the coarse cell that it lies in.
+
+    Parameters
+    ----------
+    field : xr.DataArray or xr.Dataset
+        Dimensions lat, lon (coarse) and any others.
+    fine : xr.DataArray of bool
+        Mask (lat, lon) on the fine grid: the others become NaN.
+    """
+    near = field.sel(lat=fine["lat"], lon=fine["lon"], method="nearest")
+    return near.assign_coords(lat=fine["lat"], lon=fine["lon"]).where(fine)

@@ -840,7 +840,7 @@ def index_bound(slopes, *, years=86):
     Parameters
     ----------
     slopes : xr.DataArray
-        From `smcore.futures.slope_of_a_noisy_line`.
+        From `smcore.ssmi.slope_of_a_noisy_line`.
     years : int, default: 86
         Length of the series, which the bound depends on.
     """

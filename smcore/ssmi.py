@@ -124,3 +124,139 @@ def interannual_std(predictors, period):
     if "units" in predictors.attrs:
         typical.attrs["units"] = predictors.attrs["units"]
     return typical.transpose("month", ...).rename("interannual_std")
+
+
+INDICES = ("ssmi", "ssmi_sources", "theta")
+
+
+def index_baseline(study, years=None):
+    """The years that define the index: those asked for, or the scenario's own.
+
+    Parameters
+    ----------
+    study : Study
+        Its historical run and its scenarios have to hold the years.
+    years : pair of str or int, optional
+        First and last year, both included. Default: all years of the scenarios.
+
+    Returns
+    -------
+    pair of str
+
+    Raises
+    ------
+    ValueError
+        If `years` are not two years in order, within those of the study.
+    """
+    if years is None:
+        return study.periods.future
+    first, last = study.periods.historical[0], study.periods.future[1]
+    pair = tuple(map(str, years)) if isinstance(years, list | tuple) else ()
+    if not (
+        len(pair) == 2
+        and all(map(str.isdigit, pair))
+        and int(first) <= int(pair[0]) < int(pair[1]) <= int(last)
+    ):
+        raise ValueError(
+            f"`baseline_period` must be two years from {first} to {last}, the earlier one first, "
+            f'such as ["{first}", "{study.periods.historical[1]}"], got {years!r}'
+        )
+    return pair
+
+
+def index_options(index, baseline, standard_deviation):
+    """What :func:`trend` needs for a quantity: "ssmi", "ssmi_sources" or "theta".
+
+    Parameters
+    ----------
+    index : str
+        "ssmi", the index divided by the series' own standard deviation, as in the paper;
+        "ssmi_sources", divided by that of the sources; or "theta", the water content.
+    baseline : pair of str
+        Years that define the index.
+    standard_deviation : xr.DataArray
+        That of the sources, see :func:`smcore.ssmi.interannual_std`.
+    """
+    if index not in INDICES:
+        raise ValueError(f"`index` must be one of {', '.join(INDICES)}, got {index!r}")
+    if index == "theta":
+        return {}
+    given = standard_deviation if index == "ssmi_sources" else None
+    return {"baseline": baseline, "standard_deviation": given}
+
+
+def months_for(read, experiment_id, *, study, baseline):
+    """The months of an experiment, continued back into the historical run where it is needed.
+
+    Parameters
+    ----------
+    read : function
+        From an experiment_id to its months, with the dimension ``time``.
+    experiment_id : str
+        A scenario.
+    study : Study
+        Says where its scenarios begin.
+    baseline : pair of str
+        Years that define the index.
+    """
+    scenario = read(experiment_id)
+    if int(baseline[0]) >= int(study.periods.future[0]):
+        return scenario
+    return xr.concat([read("historical"), scenario], "time", combine_attrs="drop_conflicts")
+
+
+def slope_of_a_noisy_line(trends, *, years=86, sources=25, window=10, draws=400, seed=0):
+    """Least-squares slope of the standardised index of a straight line under white noise.
+
+    Parameters
+    ----------
+    trends : sequence of float
+        Trends of the line per decade, in units of the standard deviation of the noise.
+    years : int, default: 86
+        Length of the series.
+    sources : int, default: 25
+        How many series with the same line and independent noise the ensemble mean is made of.
+    window : int, default: 10
+        Years of the centred running mean; at both ends it takes the years that are there.
+    draws : int, default: 400
+        Repetitions that are averaged.
+    seed : int, default: 0
+        Of the random numbers.
+
+    Returns
+    -------
+    xr.DataArray
+        Slope per decade with dimensions ``series`` ("one source", "ensemble mean", "its running
+        mean") and ``trend``. None exceeds ``10 * sqrt(12 / (years**2 - 1))``.
+    """
+    noise = np.random.default_rng(seed).normal(size=(draws, sources, years))
+    one, several = noise[:, 0], noise.mean(axis=1)
+    year = np.arange(years) - (years - 1) / 2
+    found = []
+    for trend_per_decade in trends:
+        line = trend_per_decade / 10 * year
+        slopes = []
+        for series in (line + one, line + several, _running_mean(line + several, window)):
+            index = (series - series.mean(axis=1, keepdims=True)) / series.std(
+                axis=1, keepdims=True
+            )
+            slopes.append(10 * (index @ year).mean() / (year @ year))
+        found.append(slopes)
+    return xr.DataArray(
+        np.transpose(found),
+        dims=("series", "trend"),
+        coords={
+            "series": ["one source", "ensemble mean", "its running mean"],
+            "trend": list(trends),
+        },
+        attrs={"units": "decade-1", "sources": sources, "window": window},
+    )
+
+
+def _running_mean(series, window):
+    """Centred running mean of (series, years); at both ends of the years that are there."""
+    years = series.shape[1]
+    first = np.maximum(np.arange(years) - window // 2, 0)
+    last = np.minimum(np.arange(years) - window // 2 + window, years)
+    total = np.cumsum(np.pad(series, ((0, 0), (1, 0))), axis=1)
+    return (total[:, last] - total[:, first]) / (last - first)

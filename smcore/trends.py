@@ -9,6 +9,9 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy.special import ndtr, ndtri, stdtr
 from scipy.stats import rankdata
 
+from smcore.seasons import annual_mean
+from smcore.ssmi import ssmi
+
 METHODS = ("ar1", "hamed_rao", "original")
 BLOCK = 2**18  # pairs at a time and thread, 24 bytes each: 71 cells of 86 years
 BINS = 256  # that the slopes of a cell are counted in
@@ -431,3 +434,57 @@ def _pairs_at_lags(present):
     if present.all():
         present = present[:1]  # the same for all cells
     return np.round(_lagged_products(present))
+
+
+def trend(theta, period, *, baseline=None, standard_deviation=None, mean=annual_mean, test=True):
+    """Slope of the yearly means per decade, and whether it is significant.
+
+    Parameters
+    ----------
+    theta : xr.DataArray
+        Volumetric water content, one value per month along ``time``; further dimensions,
+        such as ``source_id``, are kept.
+    period : pair of str
+        First and last year of the trend, both included.
+    baseline : pair of str, optional
+        The slope is that of the index with this baseline, see :func:`smcore.ssmi.ssmi`.
+        Default: that of `theta` itself.
+    standard_deviation : xr.DataArray, optional
+        Of the index, as there; only with a `baseline`.
+    mean : function, default: smcore.ssmi.annual_mean
+        From months to years; ``seasonal_mean`` adds the dimension ``season``.
+    test : bool, default: True
+        Whether each cell is tested.
+
+    Returns
+    -------
+    xr.Dataset
+        ``slope`` (Theil-Sen) per decade and, with `test`, ``p_value`` (Mann-Kendall, "ar1").
+
+    Raises
+    ------
+    ValueError
+        If a `standard_deviation` is given without a `baseline`, or as :func:`smcore.ssmi.ssmi`.
+    """
+    if baseline is None:
+        if standard_deviation is not None:
+            raise ValueError("`standard_deviation` is that of an index: give its `baseline`, too")
+        monthly = theta
+    else:
+        monthly = ssmi(theta, baseline=baseline, standard_deviation=standard_deviation)
+    yearly = mean(monthly).sel(year=slice(*map(int, period)))
+    result = (10 * theil_sen(yearly)["slope"]).to_dataset(name="slope")
+    units = monthly.attrs.get("units", "")
+    result["slope"].attrs = {"units": f"{units} decade-1".removeprefix("1 ").strip()}
+    if test:
+        result["p_value"] = mann_kendall(yearly)["p_value"]
+    return result
+
+
+def check_alpha(alpha):
+    """Raise ValueError unless `alpha` can be the level of a test, and twice that a rate."""
+    if not isinstance(alpha, int | float) or not 0 < alpha < 0.5:
+        raise ValueError(
+            f"`alpha` must lie between 0 and 0.5, because the false discovery rate is controlled "
+            f"at twice that level, got {alpha!r}"
+        )

@@ -15,7 +15,7 @@ from matplotlib.text import Annotation, Text
 from torch.nn import ConvTranspose2d
 
 from smcore import plots
-from smcore.futures import slope_of_a_noisy_line
+from smcore.ssmi import slope_of_a_noisy_line
 from smcore.ynet import YNet, YNetConfig
 
 pytestmark = pytest.mark.filterwarnings("error")

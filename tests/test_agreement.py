@@ -6,7 +6,7 @@ import pytest
 import xarray as xr
 from scipy.stats import theilslopes
 
-from smcore import futures
+from smcore import agreement, claims, grids, ssmi, trends
 from smcore.config import Domain, Region
 from smcore.seasons import seasonal_mean
 from smcore.trends import mann_kendall
@@ -39,19 +39,19 @@ def field(values, **coords):
 
 def test_trend_of_the_water_content_is_the_slope_of_the_annual_means():
     theta = monthly()
-    found = futures.trend(theta, ("2020", "2040"))
+    found = trends.trend(theta, ("2020", "2040"))
     annual = theta.values.reshape(30, 12, 2).mean(axis=1)[5:26]
     for cell in range(2):
         expected = 10 * theilslopes(annual[:, cell], np.arange(21))[0]
         np.testing.assert_allclose(found["slope"][0, cell], expected)
     assert found["slope"].attrs["units"] == "m3 m-3 decade-1"
     assert (found["p_value"] < 1e-3).all()
-    assert "p_value" not in futures.trend(theta, ("2020", "2040"), test=False)
+    assert "p_value" not in trends.trend(theta, ("2020", "2040"), test=False)
 
 
 def test_trend_of_the_index_is_the_slope_of_the_standardised_months():
     theta = monthly()
-    found = futures.trend(theta, ("2015", "2044"), baseline=("2015", "2029"))
+    found = trends.trend(theta, ("2015", "2044"), baseline=("2015", "2029"))
     years = theta.values.reshape(30, 12, 2)
     index = (years - years[:15].mean(axis=0)) / years[:15].std(axis=0)
     expected = [10 * theilslopes(series, np.arange(30))[0] for series in index.mean(axis=1).T]
@@ -59,16 +59,16 @@ def test_trend_of_the_index_is_the_slope_of_the_standardised_months():
     assert found["slope"].attrs["units"] == "decade-1"
 
     given = xr.DataArray(0.02)
-    found = futures.trend(
+    found = trends.trend(
         theta, ("2015", "2044"), baseline=("2015", "2029"), standard_deviation=given
     )
-    water = futures.trend(theta, ("2015", "2044"))
+    water = trends.trend(theta, ("2015", "2044"))
     np.testing.assert_allclose(found["slope"], water["slope"] / 0.02)
 
 
 def test_trend_keeps_sources_and_seasons():
     theta = xr.concat([monthly(seed=0), monthly(seed=1)], "source_id")
-    found = futures.trend(theta, ("2015", "2044"), mean=seasonal_mean)
+    found = trends.trend(theta, ("2015", "2044"), mean=seasonal_mean)
     assert dict(found.sizes) == {"season": 4, "source_id": 2, "lat": 1, "lon": 2}
     winters = theta.values[1].reshape(30, 12, 2)
     december, next_year = winters[:-1, 11], winters[1:, :2]
@@ -79,7 +79,7 @@ def test_trend_keeps_sources_and_seasons():
 
 def test_trend_needs_a_baseline_for_a_standard_deviation():
     with pytest.raises(ValueError, match="give its `baseline`"):
-        futures.trend(monthly(), ("2015", "2044"), standard_deviation=xr.DataArray(0.1))
+        trends.trend(monthly(), ("2015", "2044"), standard_deviation=xr.DataArray(0.1))
 
 
 # what the sources say
@@ -94,7 +94,7 @@ def test_agreement_counts_the_sources_of_the_majoritys_sign():
         [[[0.01, 0.01, 0.01]], [[0.20, 0.01, 0.04]], [[0.01, 0.01, 0.2]], [[0.03, 0.01, np.nan]]],
         source_id=list("abcd"),
     )
-    found = futures.agreement(xr.Dataset({"slope": slope, "p_value": p_value}))
+    found = agreement.agreement(xr.Dataset({"slope": slope, "p_value": p_value}))
     # 3 of 4 rise, two of them surely; a draw; all 3 that have a value fall, two of them surely
     np.testing.assert_array_equal(found["sign"], [[1, 0, -1]])
     np.testing.assert_allclose(found["same_sign"], [[0.75, 0.5, 1]])
@@ -103,14 +103,14 @@ def test_agreement_counts_the_sources_of_the_majoritys_sign():
 
 def test_agreement_of_slopes_that_are_not_tested_has_no_significance():
     slope = field([[[1.0, -1]], [[2.0, 1]]], source_id=["a", "b"])
-    found = futures.agreement(slope.to_dataset(name="slope"))
+    found = agreement.agreement(slope.to_dataset(name="slope"))
     assert set(found) == {"sign", "same_sign"}
     assert found["same_sign"].values.tolist() == [[1, 0.5]]
 
 
 def test_agreement_of_no_source_is_missing():
     slope = field([[[np.nan]], [[np.nan]]], source_id=list("ab"))
-    found = futures.agreement(xr.Dataset({"slope": slope, "p_value": slope}))
+    found = agreement.agreement(xr.Dataset({"slope": slope, "p_value": slope}))
     assert all(found[name].isnull().all() for name in found)
 
 
@@ -120,7 +120,7 @@ def test_shares_count_the_area_before_and_after_correction():
     slope = field([[-1.0, -1, 1, -1, np.nan]])
     p_value = field([[0.001, 0.04, 0.03, 0.9, np.nan]])
     whole = slope.notnull()
-    found = futures.shares(
+    found = agreement.shares(
         xr.Dataset({"slope": slope, "p_value": p_value}),
         area,
         {"all": whole, "first three": whole & (slope.lon < 73)},
@@ -140,7 +140,7 @@ def test_shares_count_the_area_before_and_after_correction():
 def test_shares_take_each_map_as_a_family_of_its_own():
     p_value = field([[[0.04, 0.9]], [[0.04, 0.04]]], source_id=["a", "b"])
     trends = xr.Dataset({"slope": p_value * 0 - 1, "p_value": p_value})
-    found = futures.shares(trends, field([[1.0, 1]]), {"all": field([[True, True]])}, alpha=0.025)
+    found = agreement.shares(trends, field([[1.0, 1]]), {"all": field([[True, True]])}, alpha=0.025)
     # at 0.05 over 2 tests: 0.04 > 0.025 in the first map; 0.04 <= 0.05 twice in the second
     assert found["drier_corrected"].sel(region="all").values.tolist() == [0, 100]
 
@@ -151,9 +151,9 @@ def test_a_level_out_of_range_is_refused_by_its_own_name(alpha):
         {name: field([[[0.1, 0.2]]], source_id=["a"]) for name in ("slope", "p_value")}
     )
     with pytest.raises(ValueError, match="`alpha` must lie between 0 and 0.5"):
-        futures.agreement(trends, alpha=alpha)
+        agreement.agreement(trends, alpha=alpha)
     with pytest.raises(ValueError, match="`alpha` must lie between 0 and 0.5"):
-        futures.shares(trends, field([[1.0, 1]]), {}, alpha=alpha)
+        agreement.shares(trends, field([[1.0, 1]]), {}, alpha=alpha)
 
 
 # product against ensemble or truth
@@ -166,7 +166,9 @@ def test_likeness_agrees_with_numpy():
     weights = random.uniform(1, 2, (3, 5))
     mask = np.ones((3, 5), bool)
     mask[2, 4] = False
-    found = futures.likeness(field(x), field(y), field(weights), {"r": field(mask)}).sel(region="r")
+    found = agreement.likeness(field(x), field(y), field(weights), {"r": field(mask)}).sel(
+        region="r"
+    )
     use = mask & np.isfinite(x)
     a, b, w = x[use], y[use], weights[use]
     covariance = np.cov(a, b, aweights=w, ddof=0)
@@ -184,14 +186,14 @@ def test_likeness_of_several_estimates_is_that_of_each():
     noise = np.random.default_rng(7).normal(size=(2, 2, 4, 3))
     x = y + field(noise, estimate=["one", "other"], experiment_id=["a", "b"])
     where = {"all": y[0].notnull()}
-    together = futures.likeness(x, y, xr.ones_like(y[0]), where)
+    together = agreement.likeness(x, y, xr.ones_like(y[0]), where)
     for estimate in x.estimate.values:
         for experiment in "ab":
             pair = (
                 x.sel(estimate=estimate, experiment_id=experiment),
                 y.sel(experiment_id=experiment),
             )
-            alone = futures.likeness(*pair, xr.ones_like(y[0]), where)
+            alone = agreement.likeness(*pair, xr.ones_like(y[0]), where)
             found = together.sel(estimate=estimate, experiment_id=experiment)
             xr.testing.assert_allclose(found.drop_vars(["estimate", "experiment_id"]), alone)
 
@@ -199,7 +201,7 @@ def test_likeness_of_several_estimates_is_that_of_each():
 def test_a_damped_copy_is_like_its_original_in_all_but_size():
     y = field(np.random.default_rng(5).normal(size=(4, 3)))
     everywhere = {"all": y.notnull()}
-    found = futures.likeness(0.5 * y, y, xr.ones_like(y), everywhere).sel(region="all")
+    found = agreement.likeness(0.5 * y, y, xr.ones_like(y), everywhere).sel(region="all")
     assert float(found["same_sign"]) == 100
     for name, expected in {
         "correlation": 1,
@@ -214,16 +216,18 @@ def test_a_damped_copy_is_like_its_original_in_all_but_size():
 def test_largest_patch_is_found_by_its_area_and_edges_connect():
     mask = field(np.array([[1, 0, 1, 1], [0, 1, 0, 0], [0, 0, 0, 1.0]])) == 1
     area = xr.ones_like(mask, dtype=float)
-    found = futures.largest_patch(mask, area)  # the corners of three cells touch, two share an edge
+    found = agreement.largest_patch(
+        mask, area
+    )  # the corners of three cells touch, two share an edge
     assert float(found["share"]) == pytest.approx(100 * 2 / 12)
     assert (float(found["centre_lat"]), float(found["centre_lon"])) == (30, 72.5)
 
     area[2, 3] = 5  # one large cell beats two small ones
     area[0, 1] = np.nan  # 15 are left
-    found = futures.largest_patch(mask.T, area)
+    found = agreement.largest_patch(mask.T, area)
     assert float(found["share"]) == pytest.approx(100 * 5 / 15)
     assert (float(found["centre_lat"]), float(found["centre_lon"])) == (32, 73)
-    assert futures.largest_patch(mask & False, area)["share"].isnull()
+    assert agreement.largest_patch(mask & False, area)["share"].isnull()
 
 
 # what an index can show
@@ -231,7 +235,7 @@ def test_largest_patch_is_found_by_its_area_and_edges_connect():
 
 def test_slopes_of_a_noisy_line_follow_the_formula_and_stay_below_the_bound():
     trends = [0.05, 0.2, 1]
-    found = futures.slope_of_a_noisy_line(trends, draws=2000)
+    found = ssmi.slope_of_a_noisy_line(trends, draws=2000)
     bound = 10 * np.sqrt(12 / (86**2 - 1))
     assert (found < bound).all()
     # trend / sqrt(variance of the line + variance of the noise): 1 in a source, 1/25 in the mean,
@@ -247,11 +251,11 @@ def test_slopes_of_a_noisy_line_follow_the_formula_and_stay_below_the_bound():
 
 
 def test_slopes_of_a_noisy_line_are_the_same_for_the_same_seed():
-    xr.testing.assert_identical(*(futures.slope_of_a_noisy_line([0.1], draws=3) for _ in range(2)))
+    xr.testing.assert_identical(*(ssmi.slope_of_a_noisy_line([0.1], draws=3) for _ in range(2)))
 
 
 def test_rejections_are_those_of_each_test_on_the_running_mean_of_the_noise():
-    found = futures.rejections_of_smoothed_noise(years=40, window=5, draws=30, seed=3)
+    found = agreement.rejections_of_smoothed_noise(years=40, window=5, draws=30, seed=3)
     noise = np.random.default_rng(3).normal(size=(30, 40))
     smooth = [[x[max(i - 2, 0) : i + 3].mean() for i in range(40)] for x in noise]
     series = xr.DataArray(np.array(smooth), {"year": range(40)}, ("draw", "year"))
@@ -261,7 +265,7 @@ def test_rejections_are_those_of_each_test_on_the_running_mean_of_the_noise():
 
 
 def test_only_the_test_that_models_persistence_survives_a_running_mean():
-    found = futures.rejections_of_smoothed_noise(draws=500)
+    found = agreement.rejections_of_smoothed_noise(draws=500)
     assert found.sel(test="ar1") < 5
     assert 5 < found.sel(test="hamed_rao") < found.sel(test="original")
 
@@ -281,8 +285,8 @@ STUDY = SimpleNamespace(
 
 
 def test_the_baseline_is_the_scenarios_own_unless_a_reader_asks():
-    assert futures.index_baseline(STUDY) == ("2015", "2100")
-    assert futures.index_baseline(STUDY, [1990, "2014"]) == ("1990", "2014")
+    assert ssmi.index_baseline(STUDY) == ("2015", "2100")
+    assert ssmi.index_baseline(STUDY, [1990, "2014"]) == ("1990", "2014")
 
 
 @pytest.mark.parametrize(
@@ -302,26 +306,26 @@ def test_the_baseline_is_the_scenarios_own_unless_a_reader_asks():
 )
 def test_a_baseline_that_makes_no_sense_is_refused_with_the_years_there_are(years):
     with pytest.raises(ValueError, match="`baseline_period` must be two years from 1990 to 2100"):
-        futures.index_baseline(STUDY, years)
+        ssmi.index_baseline(STUDY, years)
 
 
 def test_index_options_tell_the_three_readings_apart():
     std = xr.DataArray(0.1)
-    assert futures.index_options("theta", ("1990", "2014"), std) == {}
-    own = futures.index_options("ssmi", ("1990", "2014"), std)
+    assert ssmi.index_options("theta", ("1990", "2014"), std) == {}
+    own = ssmi.index_options("ssmi", ("1990", "2014"), std)
     assert own == {"baseline": ("1990", "2014"), "standard_deviation": None}
-    assert futures.index_options("ssmi_sources", ("1990", "2014"), std)["standard_deviation"] is std
+    assert ssmi.index_options("ssmi_sources", ("1990", "2014"), std)["standard_deviation"] is std
     with pytest.raises(
         ValueError, match="`index` must be one of ssmi, ssmi_sources, theta, got 'spi'"
     ):
-        futures.index_options("spi", ("1990", "2014"), std)
+        ssmi.index_options("spi", ("1990", "2014"), std)
 
 
 def test_months_begin_with_the_historical_run_only_where_they_have_to():
     runs = {"historical": monthly(1990, 25), "ssp585": monthly(2015, 86)}
     options = {"study": STUDY}
-    alone = futures.months_for(runs.get, "ssp585", baseline=("2015", "2100"), **options)
-    both = futures.months_for(runs.get, "ssp585", baseline=("1990", "2014"), **options)
+    alone = ssmi.months_for(runs.get, "ssp585", baseline=("2015", "2100"), **options)
+    both = ssmi.months_for(runs.get, "ssp585", baseline=("1990", "2014"), **options)
     assert alone.sizes["time"] == 12 * 86
     assert both.sizes["time"] == 12 * (25 + 86)
     assert both.indexes["time"].is_monotonic_increasing
@@ -338,7 +342,7 @@ def static():
 
 
 def test_region_masks_hold_land_and_the_east_joins_north_and_south():
-    masks = futures.region_masks(static(), STUDY)
+    masks = grids.region_masks(static(), STUDY)
     assert list(masks) == ["all land", "Here", "east", "north", "south", "west"]
     assert masks["north"].values.astype(int).tolist() == [[0, 0, 0, 0], [0, 0, 0, 1]]
     assert masks["east"].values.astype(int).tolist() == [[0, 0, 1, 0], [0, 0, 0, 1]]
@@ -348,7 +352,7 @@ def test_region_masks_hold_land_and_the_east_joins_north_and_south():
 def test_a_region_without_land_is_refused_by_name():
     sea = STUDY.regions | {"upside down": Region(south=4, north=0, west=0, east=8)}
     with pytest.raises(ValueError, match="none in 'upside down'.*0–4 N, 0–8 E, south below north"):
-        futures.region_masks(static(), SimpleNamespace(**vars(STUDY) | {"regions": sea}))
+        grids.region_masks(static(), SimpleNamespace(**vars(STUDY) | {"regions": sea}))
 
 
 def test_a_fine_cell_has_the_value_of_the_coarse_cell_it_lies_in():
@@ -359,7 +363,7 @@ def test_a_fine_cell_has_the_value_of_the_coarse_cell_it_lies_in():
         dims=CELLS,
     )
     fine[0, 0] = False
-    found = futures.on_cells_of(coarse, fine)
+    found = grids.on_cells_of(coarse, fine)
     expected = np.kron([[1.0, 2], [3, 4]], np.ones((2, 2)))
     expected[0, 0] = np.nan
     np.testing.assert_array_equal(found, expected)
@@ -368,28 +372,28 @@ def test_a_fine_cell_has_the_value_of_the_coarse_cell_it_lies_in():
 
 def test_the_range_over_sources_is_written_with_its_kind():
     values = xr.DataArray([41.2, 77.4, 60], dims="source_id")
-    assert futures.between_sources(values, "{:.0f} %") == "sources 41 to 77 %"
+    assert claims.between_sources(values, "{:.0f} %") == "sources 41 to 77 %"
     two = xr.DataArray([[-0.02, 0.1], [0.05, 0.0]], dims=("source_id", "experiment_id"))
-    assert futures.between_sources(two) == "sources and scenarios -0.020 to +0.100"
+    assert claims.between_sources(two) == "sources and scenarios -0.020 to +0.100"
 
 
 def test_names_level_with_the_best_come_with_the_best_first():
     scores = pd.Series({"a": 0.70, "b": 0.50, "c": 0.72})
-    assert futures.level_with_best(scores, within=0.03) == ["c", "a"]
-    assert futures.level_with_best(scores, within=0.01) == ["c"]
+    assert claims.level_with_best(scores, within=0.03) == ["c", "a"]
+    assert claims.level_with_best(scores, within=0.01) == ["c"]
 
 
 def test_a_statistic_of_each_scenario_is_written_in_order():
     values = xr.DataArray(
         [0.01, -0.0201], coords={"experiment_id": ["ssp126", "ssp585"]}, dims="experiment_id"
     )
-    assert futures.by_scenario(values) == "SSP1-2.6 +0.010, SSP5-8.5 -0.020"
-    assert futures.by_scenario(values * 1000, "{:.0f} %") == "SSP1-2.6 10 %, SSP5-8.5 -20 %"
+    assert claims.by_scenario(values) == "SSP1-2.6 +0.010, SSP5-8.5 -0.020"
+    assert claims.by_scenario(values * 1000, "{:.0f} %") == "SSP1-2.6 10 %, SSP5-8.5 -20 %"
 
 
 def test_the_test_of_the_trend_is_that_of_the_trends_module():
     theta = monthly(slopes=(0.0001, 0))
-    found = futures.trend(theta, ("2015", "2044"))["p_value"]
+    found = trends.trend(theta, ("2015", "2044"))["p_value"]
     annual = theta.values.reshape(30, 12, 2).mean(axis=1)
     year = xr.DataArray(annual, coords={"year": range(2015, 2045)}, dims=("year", "lon"))
     np.testing.assert_allclose(found[0], mann_kendall(year)["p_value"])
