@@ -14,36 +14,17 @@ from dataclasses import asdict, dataclass, replace
 
 import pandas as pd
 import torch
-import xarray as xr
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from smcore.baselines import anomalies, with_climatology
+from smcore import store
 from smcore.config import Study
 from smcore.machine import Workers, autocast_to, layout_of, precision
-from smcore.prepared import open_predictors, open_reference, open_static, stored
+from smcore.prepared import open_reference, stored
 from smcore.progress import duration, report
-from smcore.seasons import monthly_climatology
-from smcore.store import (
-    beside,
-    checked,
-    differences,
-    fresh,
-    keeping,
-    recipe,
-    recorded,
-    sha256,
-    whole,
-    write_json,
-)
-from smcore.tensors import Statistics, month_index
+from smcore.tensors import AUXILIARY, Statistics, month_index, open_inputs
 from smcore.ynet import YNet, YNetConfig, initialise_he
 
-AUXILIARY = {
-    "static": ("elevation", "land_fraction"),
-    "climatology": ("climatology",),
-    "none": (),
-}
 WARM_UP = 0.05  # share of the steps over which the learning rate rises
 DIVERGED = 100  # times the loss of an output of zero
 SHOWN = (1, 5)  # epochs whose weights are kept beside the best, to show how the network learns
@@ -75,39 +56,6 @@ def learning_rate(network, step, steps):
         return network.learning_rate * (step + 1) / warm_up
     progress = (step - warm_up) / max(1, steps - warm_up)
     return network.learning_rate * (1 + math.cos(math.pi * progress)) / 2
-
-
-def open_inputs(study, experiment_id):
-    """What the network sees in an experiment, and what its output is added to.
-
-    Returns
-    -------
-    predictors : xr.DataArray
-        (source_id, time, lat, lon) on the coarse grid: theta in m3 m-3 or, of an anchored
-        network, its anomalies from the training period, smoothed over years. A scenario
-        continues the historical run of its source.
-    auxiliary : xr.Dataset
-        The fields on the fine grid that the preset names.
-    anchor : xr.DataArray or None
-        Of an anchored network, (time, lat, lon) in m3 m-3 on the fine grid: the climatology of
-        the reference in the training period plus the mean of these anomalies.
-    """
-    preset, train = study.network, study.periods.train
-    predictors, reference = open_predictors(study, experiment_id), open_reference(study)
-    auxiliary = open_static(study)[list(AUXILIARY["static"])]
-    if preset.auxiliary != "static":
-        auxiliary = auxiliary.drop_vars(AUXILIARY["static"])
-    if preset.auxiliary == "climatology":
-        auxiliary["climatology"] = monthly_climatology(reference.sel(time=slice(*train)))
-    if not preset.anchored:
-        return predictors, auxiliary, None
-    time = predictors["time"]
-    if experiment_id != "historical":
-        past = open_predictors(study, "historical")
-        predictors = xr.concat([past, predictors], "time", join="exact")
-    anomaly = anomalies(predictors, train_period=train, years=preset.smoothing).sel(time=time)
-    anchor = with_climatology(anomaly, reference, train_period=train)
-    return anomaly, auxiliary, anchor
 
 
 def fit(study, *, resume=True):
@@ -271,8 +219,12 @@ def _fit(study, resume, workers):
             f"{validation:.2e}, at most {duration(row['seconds'] * (preset.epochs - epoch))} left"
         )
     if workers.first:
-        values = {"weights": sha256(final), "history": history, "network": preset.model_dump()}
-        write_json(values | how, finished, _recipe(study, final))
+        values = {
+            "weights": store.sha256(final),
+            "history": history,
+            "network": preset.model_dump(),
+        }
+        store.write_json(values | how, finished, _recipe(study, final))
     workers.wait()
 
 
@@ -295,12 +247,12 @@ def load(study, *, epoch=None):
     """
     even, odd, path, finished = _files(study)
     chapter = "02_ynet_training"
-    values = json.loads(checked(finished, chapter, study=study).read_text())
+    values = json.loads(store.checked(finished, chapter, study=study).read_text())
     history = pd.DataFrame(values["history"]).set_index("epoch")
     if epoch is not None:
         last = odd if epoch % 2 else even
         path = last if epoch == history.index[-1] else _shown(study, epoch)
-    checkpoint = _Checkpoint.load(checked(path, chapter, study=study))
+    checkpoint = _Checkpoint.load(store.checked(path, chapter, study=study))
     network = build(study)
     network.load_state_dict(checkpoint.state("network"))
     statistics = Statistics(**checkpoint.metadata["statistics"])
@@ -385,15 +337,15 @@ def _recipe(study, *more):
     names = ["reference.nc", "static.nc", *(f"theta_{one}_historical.nc" for one in study.sources)]
     settings = study.settings("sources", "network", "periods.train", "periods.validation")
     inputs = [*(stored(study, name) for name in names), *more]
-    return recipe("training", settings=settings, inputs=inputs)
+    return store.recipe("training", settings=settings, inputs=inputs)
 
 
 def _set_aside(study, made, say):
     """Give another name to the folder of a training that this one cannot go on from."""
-    checkpoints, wanted = _files(study)[:3], beside(made, study.model / "any")
-    found = [recorded(path)["recipe"] for path in checkpoints if whole(path)]
-    differ = [differences(one, wanted) for one in found if one != wanted]
-    if found and not differ and not whole(checkpoints[2]):
+    checkpoints, wanted = _files(study)[:3], store.beside(made, study.model / "any")
+    found = [store.recorded(path)["recipe"] for path in checkpoints if store.whole(path)]
+    differ = [store.differences(one, wanted) for one in found if one != wanted]
+    if found and not differ and not store.whole(checkpoints[2]):
         differ = ["its best weights, which are damaged"]
     if not differ:
         return
@@ -418,7 +370,7 @@ def _save(path, made, network, statistics, history, how, optimiser=None):
         "settings": made["settings"],
         "how": how,
     }
-    with keeping(path, made) as part:
+    with store.keeping(path, made) as part:
         save_file(tensors, part, {key: json.dumps(value) for key, value in metadata.items()})
 
 
@@ -448,7 +400,7 @@ class _Checkpoint:
 
 def _read(path, made, say):
     """A checkpoint, or None if there is none or it is damaged."""
-    if fresh(path, made):
+    if store.fresh(path, made):
         return _Checkpoint.load(path)
     if path.exists():
         say(f"{path} is damaged and not used")

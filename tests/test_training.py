@@ -19,7 +19,7 @@ import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from smcore import training
+from smcore import store, training
 from smcore.baselines import delta_change
 from smcore.config import NETWORKS, PROFILES, Study
 from smcore.machine import Workers, precision
@@ -277,7 +277,7 @@ def test_fit_goes_on_exactly_after_a_stop_while_a_checkpoint_is_saved(
     make_study, monkeypatch, moment
 ):
     whole, study = fit(make_study("whole")), make_study("stopped")
-    keeping, replace = training.keeping, os.replace
+    keeping, replace = store.keeping, os.replace
 
     def halt(*paths):
         if paths[1].name == "even.safetensors":
@@ -297,7 +297,7 @@ def test_fit_goes_on_exactly_after_a_stop_while_a_checkpoint_is_saved(
                     raise Stop
                 patch.setattr(os, "replace", halt if moment == "recorded" else replace)
 
-        patch.setattr(training, "keeping", stop)
+        patch.setattr(store, "keeping", stop)
         with pytest.raises(Stop):
             fit(study)
     assert_same_run(fit(study), whole)
