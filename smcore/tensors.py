@@ -34,7 +34,8 @@ def open_inputs(study, experiment_id):
     auxiliary = open_static(study)
     if preset.auxiliary == "climatology":
         auxiliary["climatology"] = monthly_climatology(reference.sel(time=slice(*train)))
-    auxiliary = auxiliary.drop_vars(auxiliary.data_vars.keys() - set(AUXILIARY[preset.auxiliary]))
+    names = list(AUXILIARY[preset.auxiliary])
+    auxiliary = auxiliary[names] if names else auxiliary.drop_vars(auxiliary.data_vars)
     if not preset.anchored:
         return predictors, auxiliary, None
     time = predictors["time"]

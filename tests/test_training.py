@@ -434,7 +434,7 @@ def test_load_gives_the_network_of_an_early_epoch(make_study, fit_until):
     expected = load_file(stopped.model / "even.safetensors")["network.output.weight"]
     assert torch.equal(load(study, epoch=4).network.output.weight, expected)
     (study.model / "epoch1.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match=r"epoch1\.safetensors is not there.*02_ynet"):
+    with pytest.raises(FileNotFoundError, match=r"epoch1\.safetensors: there is no.*02_ynet"):
         load(study, epoch=1)
 
 
