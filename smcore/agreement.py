@@ -33,6 +33,7 @@ def scenario_trends(read, experiments, *, study, indices, baseline, std, tested=
     xr.Dataset
         ``slope`` per decade and ``p_value`` of a tested index (experiment_id, index, lat, lon).
     """
+    index_options(tested or indices[0], baseline, std)  # refuses a wrong name before all the work
     found = {}
     for name in experiments:  # one after the other: months of a product are large
         theta = months_for(read, name, study=study, baseline=baseline)

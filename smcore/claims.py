@@ -165,17 +165,16 @@ def closer(skill, other, *, within=0.03):
 
 
 def drying_belt(slope, part):
-    """Latitude of the most severe drying: of the lowest mean slope along a parallel.
+    """Latitude of the most severe drying: of the lowest mean slope along a parallel of a mask.
 
-    `slope` and the mask `part` have dimensions lat, lon. A parallel takes part where at least
-    5 degrees of longitude lie in the mask.
+    `slope` and `part` have dimensions lat, lon; a parallel needs 5 degrees of longitude in `part`.
     """
     step = float(abs(slope["lon"][1] - slope["lon"][0]))
     wide = part.sum("lon") * step >= 5
     return slope.where(part).mean("lon").where(wide).idxmin("lat")
 
 
-def trend_findings(product, sources, area, study_area, study, *, variant):
+def trend_findings(product, sources, area, study_area, study, *, baseline):
     """Findings on the slopes of the annual index, section 3.3.1 and figure 6 of the paper.
 
     Parameters
@@ -184,14 +183,15 @@ def trend_findings(product, sources, area, study_area, study, *, variant):
         Slopes of the index per decade (experiment_id, lat, lon; with source_id) on the same cells.
     area, study_area, study : xr.DataArray, xr.DataArray of bool, Study
         Area of the cells and mask of the study area (lat, lon); boxes "north", "south" and "west".
-    variant : str
-        What the index was divided by, for the notes.
+    baseline : pair of str
+        Years of the index, for the notes.
 
     Returns
     -------
     dict
         Findings by claim id; without those whose scenarios or land the slopes lack.
     """
+    variant = f"SSMI by its own standard deviation over {'-'.join(baseline)}"
     paper, result, both = paper_claims(), {}, (product, sources)
     boxes = study.regions | {"north-wetting": study.regions["north"]}
     boxes |= {name: Region(**paper[name]["box"]) for name in ("xinjiang-ssp126", "xinjiang-ssp585")}

@@ -61,6 +61,13 @@ def test_scenario_trends_are_the_trends_of_each_scenario_and_index():
     assert here["p_value"].sel(index="ssmi_sources").isnull().all()
 
 
+def test_scenario_trends_refuse_an_index_that_does_not_exist():
+    with pytest.raises(ValueError, match="`index` must be one of ssmi, .*, got 'spi'"):
+        agreement.scenario_trends(
+            None, [], study=STUDY, indices=["ssmi"], baseline=None, std=None, tested="spi"
+        )
+
+
 def test_scenario_trends_of_seasons_need_no_test():
     found = agreement.scenario_trends(
         months,

@@ -91,7 +91,7 @@ def findings(product, *sources):
         sources or [product], xr.Variable("source_id", list("ab")[: len(sources) or 1])
     )
     area = xr.ones_like(product[0])
-    return claims.trend_findings(product, both, area, area > 0, STUDY, variant="own sd")
+    return claims.trend_findings(product, both, area, area > 0, STUDY, baseline=("2015", "2100"))
 
 
 def test_trend_findings_worked_by_hand():
@@ -119,6 +119,9 @@ def test_trend_findings_worked_by_hand():
     assert found["xinjiang-ssp126"]["interval"] == "sources 0 to 50 %"
     assert found["xinjiang-ssp585"]["found"] == "SSP5-8.5 50 %"
     assert found["xinjiang-ssp585"]["agrees"] is True
+    assert found["xinjiang-ssp585"]["note"].startswith(
+        "SSMI by its own standard deviation over 2015"
+    )
     assert found["xinjiang-ssp585"]["note"].endswith("read as 40 to 55 %")
     # the lowest parallel of the south moves from 30 to 24 N, and in the reverse the other way
     assert found["drying-belt-shifts"]["found"] == "SSP1-2.6 30.0N, SSP5-8.5 24.0N"
