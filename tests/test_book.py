@@ -11,6 +11,7 @@ import sys
 import threading
 from pathlib import Path
 
+import golden
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -70,7 +71,7 @@ def test_the_table_of_chapter_4_is_what_numpy_finds(project):
 
     folder, years = project / "data/tiny", slice("2008", "2014")
     theta = {}
-    for path in folder.glob("products/*_historical_*.nc"):
+    for path in folder.glob("products/*/*_historical_*.nc"):
         with xr.open_dataset(path) as product:
             theta[product.attrs["network"]] = product["theta"].sel(time=years).load()
     assert sorted(theta) == ["anchored", "paper", "sound"]
@@ -82,21 +83,62 @@ def test_the_table_of_chapter_4_is_what_numpy_finds(project):
     table = pd.read_csv(folder / "results/04_table2.csv", index_col=0)
     for name, difference in error.items():
         expected = np.average(abs(difference[valid]), weights=weights[valid])
-        assert table.loc[f"product, {name}", "mae"] == pytest.approx(expected, rel=1e-5)
+        assert table.loc[f"ynet_{name}", "mae"] == pytest.approx(expected, rel=1e-5)
         expected = np.average(difference[valid] ** 2, weights=weights[valid]) ** 0.5
-        assert table.loc[f"product, {name}", "rmsd"] == pytest.approx(expected, rel=1e-5)
+        assert table.loc[f"ynet_{name}", "rmsd"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_sample_file_of_chapter_3_is_a_year_of_the_product(project, html):
     import xarray as xr
 
     (path,) = html.glob("_downloads/*/sample.nc")
-    (product,) = (project / "data/tiny/products").glob("*_sound_historical_*.nc")
+    (product,) = (project / "data/tiny/products").glob("*/*_sound_historical_*.nc")
     with xr.open_dataset(path) as sample, xr.open_dataset(product) as whole:
         assert sample.sizes["time"] == 12
         xr.testing.assert_equal(sample["theta"], whole["theta"].sel(time="2011"))
         for name in ("weights", "inputs", "train_period", "summary"):
             assert sample.attrs[name] == whole.attrs[name]
+
+
+def test_the_book_has_the_numbers_of_the_golden_run(project):
+    expected = json.loads((ROOT / "tests/golden.json").read_text())
+    assert golden.differences(golden.summarise(project / "data/tiny"), expected) == []
+
+
+def chapter(project, name):
+    """Run a chapter as a user does; what it says where it fails."""
+    command = [sys.executable, "notebooks/run.py", name, "--profile", "tiny"]
+    environment = os.environ | {"PYTHONPATH": str(project)}
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
+    return done.stdout + done.stderr if done.returncode else ""
+
+
+def test_other_code_makes_the_store_anew_and_what_is_damaged_stops_a_chapter(project, tmp_path):
+    """The rule of what is kept, with the real chapters of a finished book."""
+    import xarray as xr
+
+    copy = tmp_path / "book"
+    shutil.copytree(project, copy, ignore=shutil.ignore_patterns("_build", ".snakemake"))
+    prepared = copy / "data/tiny/prepared/conservative-nested/theta_Birch_ssp585.nc"
+    (product,) = (copy / "data/tiny/products").glob("*/*_sound_ssp585_*.nc")
+
+    content = product.read_bytes()
+    product.write_bytes(content[:5000] + bytes([content[5000] ^ 1]) + content[5001:])
+    said = chapter(copy, "06_seasonal_trends")
+    assert f"{product.name} is damaged" in said and "run chapter 03_fused_product" in said
+    product.write_bytes(content)
+
+    soil = copy / "smcore/soil.py"
+    code = soil.read_text()
+    assert code.count("WATER_DENSITY = 1000.0") == 1
+    soil.write_text(code.replace("WATER_DENSITY = 1000.0", "WATER_DENSITY = 2000.0"))
+    said = chapter(copy, "06_seasonal_trends")
+    assert "out of date" in said and "run chapter" in said
+    before = xr.load_dataset(prepared)["theta"]
+    assert chapter(copy, "01_data_preparation") == ""
+    xr.testing.assert_allclose(xr.load_dataset(prepared)["theta"], before / 2, rtol=1e-6)
+    said = chapter(copy, "06_seasonal_trends")
+    assert "out of date" in said and "run chapter 03_fused_product" in said
 
 
 def test_no_finding_of_the_demo_world_confirms_a_claim(project):
