@@ -31,7 +31,7 @@ def summarise(folder):
     found = {}
     for path in sorted(folder.glob("prepared/*/*.nc")):
         found[f"{path.parent.name}/{path.stem}"] = _dataset(path, "computed")
-    for path in sorted(folder.glob("products/*.nc")):
+    for path in sorted(folder.glob("products/**/*.nc")):
         network, experiment_id = path.stem.split("_")[3:5]
         found[f"product {network} {experiment_id}"] = _dataset(path, "trained")
     for path in sorted(folder.glob("results/*")):
