@@ -11,6 +11,7 @@ import json
 import math
 import time
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -345,8 +346,8 @@ def _set_aside(study, made, say):
     checkpoints, wanted = _files(study)[:3], store.beside(made, study.model / "any")
     found = [store.recorded(path)["recipe"] for path in checkpoints if store.whole(path)]
     differ = [store.differences(one, wanted) for one in found if one != wanted]
-    if found and not differ and not store.whole(checkpoints[2]):
-        differ = ["its best weights, which are damaged"]
+    if not differ and any(map(Path.exists, checkpoints)) and not store.whole(checkpoints[2]):
+        differ = ["its best weights, which are damaged or without a record"]
     if not differ:
         return
     number = 1

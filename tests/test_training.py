@@ -563,11 +563,16 @@ def test_fit_sets_a_checkpoint_of_another_configuration_aside(make_study, monkey
     ).read_bytes()
 
 
-def test_fit_starts_anew_where_the_best_weights_are_damaged(make_study, fit_until):
+@pytest.mark.parametrize("harm", ["cut", "no record"])
+def test_fit_starts_anew_where_the_best_weights_cannot_be_trusted(make_study, fit_until, harm):
     whole, study = fit(make_study("whole")), make_study("stopped")
     fit_until(study, 3)
     path = study.model / "model.safetensors"
-    path.write_bytes(path.read_bytes()[:-10])
+    if harm == "cut":
+        path.write_bytes(path.read_bytes()[:-10])
+    else:
+        for record in study.model.glob(".*.made"):
+            record.unlink()
     assert_same_run(fit(study), whole)
     assert study.model.with_name(f"{study.model.name}.1").exists()
 
