@@ -2,7 +2,6 @@
 
 import importlib.util
 import re
-import warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -11,8 +10,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from smcore import native
 from smcore.config import ACCEPTABLE
 from smcore.grids import uncovered
+from smcore.native import Problem, collecting, shown
 from smcore.regrid import is_rectilinear
 from smcore.soil import volumetric_water_content
 
@@ -21,24 +22,16 @@ FILE_NAME = re.compile(
     r"_(?P<variant_label>[^_]+)_(?P<grid_label>[^_]+)_(?P<first>\d{6})-(?P<last>\d{6})\.nc"
 )
 FACETS = ["source_id", "experiment_id", "variant_label", "grid_label"]
-FILL_LIMITS = (-1.0, 1000.0)  # kg m-2: no soil holds less or more, what lies beyond is no water
+FILL_LIMITS = (-0.01, 10.0)  # m3 m-3: no soil holds less or more, what lies beyond is no water
+SAME = 1e-5  # m3 m-3; a month that comes twice differs by less
 MARGIN = 6.0  # degrees around a region that regridding may need
 DRY = 1e-4  # m3 m-3: a cell that never holds more is ocean or ice
 MOST_CELLS = 0.95  # share of the cells with values that every month must have
-DAILY = "more than one step a month: fetch monthly means, table Lmon"
 LAYER = (0.0, 0.1)  # m, as CMIP6 defines mrsos
-
 # Problems that let a study go on. Every other kind is an error: some a profile may accept
 # (`config.ACCEPTABLE`), the rest nothing but another file cures.
-WARNINGS = (
-    "filled_month",
-    "repeated_months",
-    "undeclared_fill",
-    "dry_cells",
-    "clipped",
-    "changing_mask",
-    "depth",
-)
+WARNINGS = {"filled_month", "repeated_months", "undeclared_fill", "dry_cells", "clipped"}
+WARNINGS |= {"changing_mask", "depth"}
 
 
 @dataclass
@@ -68,22 +61,19 @@ class QualityReport:
     accepted: list = field(default_factory=list)  # kinds of error that the study accepts
     problems: list = field(default_factory=list)  # pairs of kind and text
 
-    def add(self, kind, text):
+    def add(self, kind, words, where=None):
+        """Note a problem with a file, or with the series."""
+        text = f"{where or f'{self.source_id} {self.experiment_id}'}: {words}"
         if kind in ACCEPTABLE:
-            text += (
-                f"; or accept {kind} for {self.source_id} in the profile: what then counts is "
-                f"{ACCEPTABLE[kind]}"
-            )
+            text += f"; or accept {kind} for {self.source_id} in the profile: what then counts is "
+            text += ACCEPTABLE[kind]
         self.problems.append([kind, text])
 
     @property
     def errors(self):
         """Texts of the problems because of which the series cannot be used."""
-        return [
-            text
-            for kind, text in self.problems
-            if kind not in WARNINGS and kind not in self.accepted
-        ]
+        allowed = WARNINGS.union(self.accepted)
+        return [text for kind, text in self.problems if kind not in allowed]
 
     @property
     def verdict(self):
@@ -101,9 +91,7 @@ class QualityReport:
         for report in reports:
             row = asdict(report) | {"verdict": report.verdict}
             row["problems"] = [f"{kind}: {text}" for kind, text in report.problems]
-            for name in ("versions", "tracking_ids", "accepted", "problems"):
-                row[name] = "; ".join(row[name])
-            rows.append(row)
+            rows.append({k: "; ".join(v) if isinstance(v, list) else v for k, v in row.items()})
         return pd.DataFrame(rows)
 
 
@@ -132,15 +120,15 @@ def find_sources(directory):
     """
     rows, ignored = [], []
     for path in sorted(Path(directory).glob("**/*mrsos*.nc*")):
-        if path.name.startswith("."):
+        if path.name.startswith("."):  # unfinished
             continue
         match = FILE_NAME.fullmatch(path.name)
         facets = match.groupdict() if match else _facets_inside(path)
-        if (facets["variable_id"], facets["table_id"]) != ("mrsos", "Lmon"):
-            ignored.append(str(path))
-            continue
         version = path.parent.name if re.fullmatch(r"v\d+", path.parent.name) else ""
-        rows.append(facets | {"version": version, "path": path})
+        if (facets["variable_id"], facets["table_id"]) == ("mrsos", "Lmon"):
+            rows.append(facets | {"version": version, "path": path})
+        else:
+            ignored.append(str(path))
     if not rows:
         raise FileNotFoundError(
             f"no monthly mrsos below {directory}: expected files named "
@@ -154,56 +142,35 @@ def find_sources(directory):
 
 def _facets_inside(path):
     """Facets from the attributes of a file whose name does not tell them."""
-    names = ("variable_id", "table_id", *FACETS)
+    facets = dict.fromkeys(("variable_id", "table_id", *FACETS, "first", "last"), "")
     try:
         with netCDF4.Dataset(path) as file:
-            facets = {name: str(getattr(file, name, "")) for name in names}
+            return {name: str(getattr(file, name, "")) for name in facets}
     except OSError:
-        facets = dict.fromkeys(names, "")
-    return facets | {"first": "", "last": ""}
+        return facets
 
 
-def select_files(
-    files, source_id, experiment_id, *, variant_label=None, grid_label=None, version=None
-):
-    """The rows of `find_sources` that make up one series.
+def select_files(files, source_id, experiment_id, **facets):
+    """The rows of `find_sources` that make up one series; a ValueError says what there is instead.
 
-    Parameters
-    ----------
-    files : pd.DataFrame
-        From `find_sources`.
-    source_id, experiment_id, variant_label, grid_label : str
-        Member and grid may be left out where there is only one.
-    version : str, optional
-        Such as ``v20190815``; by default the newest.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there are none; the message names what there is.
-    ValueError
-        If several members or grids could be meant.
+    Of the `facets`, ``variant_label`` and ``grid_label`` may be left out where there is only one;
+    ``version``, such as ``v20190815``, is by default the newest.
     """
-    series = f"{source_id} {experiment_id}"
     here = files[(files["source_id"] == source_id) & (files["experiment_id"] == experiment_id)]
     if here.empty:
-        raise FileNotFoundError(
-            f"{series}: no monthly mrsos in the archive; fetch it or leave the source out"
-        )
-    for facet, value in (("variant_label", variant_label), ("grid_label", grid_label)):
-        found = sorted(set(here[facet]))
-        if value is None and len(found) > 1:
-            raise ValueError(
-                f"{series}: several values of {facet}, {found}: name one or keep one in the archive"
-            )
-        if value is not None and value not in found:
-            raise FileNotFoundError(f"{series}: no {facet} {value}; there are {found}")
-        here = here[here[facet] == (value or found[0])]
-    versions = sorted(set(here["version"]))
-    version = version or versions[-1]
-    if version not in versions:
-        raise FileNotFoundError(f"{series}: no version {version}; there are {versions}")
-    return here[here["version"] == version]
+        text = "no monthly mrsos in the archive; fetch it or leave the source out"
+        raise Problem("archive", text)
+    for facet in ("variant_label", "grid_label", "version"):
+        found, value = sorted(set(here[facet])), facets.get(facet)
+        if value is None and len(found) > 1 and facet != "version":
+            text = f"several values of {facet}, {found}: name one or keep one in the archive"
+            raise Problem("archive", text)
+        if value not in (None, *found):
+            raise Problem("archive", f"no {facet} {value}; there are {found}")
+        value = value or found[-1]
+        here = here[here[facet] == value]
+    here.attrs["other_versions"] = [version for version in found if version != value]
+    return here
 
 
 def open_mrsos(directory, source_id, experiment_id, *, variant_label=None, period=None, **options):
@@ -212,16 +179,14 @@ def open_mrsos(directory, source_id, experiment_id, *, variant_label=None, perio
     Parameters
     ----------
     directory : str or Path
-        The archive, as for `find_sources`.
-    source_id, experiment_id : str
-        As in the CMIP6 controlled vocabularies.
-    variant_label : str, optional
-        The member; may be left out where there is only one.
+        Top of the archive.
+    source_id, experiment_id, variant_label : str
+        As in the CMIP6 vocabularies. The member may be left out where there is only one.
     period : (str, str), optional
         First and last year, both included; every month must be there.
     **options
-        ``grid_label``, ``version``, ``region``, ``missing_first_month`` and ``accepted``, as
-        in `read_series`.
+        ``grid_label`` and ``version`` of the files, the ``region`` needed, the rule for a
+        ``missing_first_month``, and the kinds of error ``accepted``: see `read_series`.
 
     Returns
     -------
@@ -237,10 +202,8 @@ def open_mrsos(directory, source_id, experiment_id, *, variant_label=None, perio
     ValueError
         If the series cannot be used; the message has a line for each problem of each file.
     """
-    files = find_sources(directory)
-    theta, report = read_series(
-        files, source_id, experiment_id, variant_label=variant_label, period=period, **options
-    )
+    options |= {"variant_label": variant_label, "period": period}
+    theta, report = read_series(find_sources(directory), source_id, experiment_id, **options)
     if report.errors:
         raise ValueError("\n".join(report.errors))
     return theta
@@ -251,225 +214,130 @@ def read_series(
     source_id,
     experiment_id,
     *,
-    variant_label=None,
-    grid_label=None,
-    version=None,
     period=None,
     region=None,
     missing_first_month="refuse",
     accepted=(),
+    **facets,
 ):
     """One series with a report of what it holds; bad files are reported, not raised.
 
     Parameters
     ----------
-    files, source_id, experiment_id, variant_label, grid_label, version
-        As in `select_files`.
+    files : pd.DataFrame
+        From `find_sources`.
     period : (str, str), optional
         First and last year, both included.
     region : Domain, optional
-        Where the values are needed, in degrees: read and checked there and `MARGIN` around it.
-        By default everywhere.
+        Where the values are needed, by default everywhere: only there and up to `MARGIN`
+        degrees around it they are read and checked.
     missing_first_month : {"refuse", "climatology"}
         ``climatology``: if the first month of `period` is missing, and only this one, it is the
         mean of that calendar month over the following ten years.
     accepted : tuple of str
         Kinds of error that do no harm here, out of `config.ACCEPTABLE`.
+    **facets
+        ``variant_label``, ``grid_label`` and ``version``, where there are several.
 
     Returns
     -------
     theta : xr.DataArray or None
-        As in `open_mrsos`, or None where the report has an error. On an unstructured or
-        curvilinear grid, for which xESMF must be installed, the dimensions of the file.
+        In m3 m-3, (time, lat, lon) in ascending order, missing over the ocean; None where the
+        report has an error. Where xESMF is installed also the dimensions of an irregular grid.
     report : QualityReport
     """
-    report = QualityReport(source_id, experiment_id, accepted=list(accepted))
-    facets = {"variant_label": variant_label, "grid_label": grid_label, "version": version}
-    try:
+    report, parts, theta = QualityReport(source_id, experiment_id, accepted=[*accepted]), [], None
+    with collecting(report.problems, f"{source_id} {experiment_id}"):
         rows = select_files(files, source_id, experiment_id, **facets)
-    except (FileNotFoundError, ValueError) as error:
-        report.add("archive", str(error))
-        return None, report
-    report.files, report.versions = len(rows), sorted(set(rows["version"]) - {""})
-
-    parts = []
-    for row in rows.itertuples():
+        report.files, report.versions = len(rows), sorted(set(rows["version"]) - {""})
+        for row in rows.itertuples():
+            with collecting(report.problems, row.path):
+                parts.append(_read_file(row, region, report))
+        if len(native.on_one_grid(parts, report.problems)) < len(rows) or report.errors:
+            return None, report
         try:
-            parts.append(_read_file(row, region, report))
-        except (OSError, RuntimeError, ValueError, IndexError, KeyError, TypeError) as error:
-            report.add(
-                "unreadable", f"{row.path}: {_what_instead(row.path, error)}; fetch it again"
-            )
-    if report.errors or any(part is None for part in parts) or not _same_grid(parts, report):
-        return None, report
-    try:
-        theta = _join(parts, report)
-        fill = False
-        if period is not None:
-            same = (files["source_id"] == source_id) & (files["experiment_id"] == experiment_id)
-            others = sorted(set(files.loc[same, "version"]) - set(rows["version"]))
-            theta, fill = _select(theta, period, missing_first_month, others, report)
-        report.months_found = theta.sizes["time"]
-        if not report.errors:
-            theta = _check_values(theta, report)
-    except (OSError, RuntimeError):
-        _name_damaged(parts, report)
-        if not report.errors:  # it was not the files
-            raise
-    if report.errors:
-        return None, report
-    return (_fill_first(theta, period, report) if fill else theta), report
-
-
-# --- one file ----------------------------------------------------------------------------
+            theta = _series(parts, rows, period, missing_first_month, report)
+        except (OSError, RuntimeError):  # a file that opens and has a damaged block
+            for part in parts:
+                with collecting(report.problems, Path(part.attrs["path"])):
+                    part.count().compute()
+            if not report.errors:
+                raise
+    return (None if report.errors else theta), report
 
 
 def _read_file(row, region, report):
-    """theta of a file as it is, on standard axes, or None; what is wrong goes into the report."""
-    path = row.path
-    with warnings.catch_warnings():
-        # _FillValue and missing_value that differ: both mean missing.
-        warnings.simplefilter("ignore", xr.SerializationWarning)
-        dataset = xr.open_dataset(path, decode_times=False, chunks={"time": 24}, engine="netcdf4")
+    """theta of a file as it is, on ascending axes; what the file says goes into the report."""
+    dataset = native.open_netcdf(row.path, chunks={"time": 24})
     if "mrsos" not in dataset:
         held = ", ".join(map(str, dataset.data_vars)) or "nothing"
-        return report.add(
-            "variable", f"{path}: no variable mrsos; it holds {held}: fetch mrsos of table Lmon"
-        )
-    for old, new in (("latitude", "lat"), ("longitude", "lon")):
-        if old in dataset.variables and new not in dataset.variables:
-            dataset = dataset.rename({old: new})
-    months = _months(dataset, path, report)
-    if months is None:
-        return None
-    _check_name(row, dataset, months, report)
-    mrsos = _horizontal(dataset["mrsos"], path, report)
-    if mrsos is None:
-        return None
-    report.calendar = dataset["time"].attrs.get("calendar", "standard")
-    space = [mrsos.sizes[dim] for dim in mrsos.dims if dim != "time"]
-    report.grid = " x ".join(map(str, space)) + (" cells" if len(space) == 1 else "")
+        raise Problem("variable", f"no variable mrsos; it holds {held}: fetch mrsos of table Lmon")
+    if "time" not in dataset["mrsos"].coords:
+        raise Problem("time", "mrsos has no time: fetch the file again")
+    months = _months(dataset)
+    mrsos = native.on_axes(dataset["mrsos"])
+    if not is_rectilinear(mrsos) and not all(map(importlib.util.find_spec, ("xesmf", "esmpy"))):
+        text = f"mrsos has dimensions {mrsos.dims}, not (time, lat, lon): unstructured and "
+        text += "curvilinear grids need xESMF (conda env create -f environment.yml); or leave the "
+        raise Problem("grid", text + "source out")
     try:
         theta = volumetric_water_content(mrsos)
     except ValueError as error:
-        return report.add("units", f"{path}: {error}: fetch the file as the archive has it")
-
+        raise Problem("units", f"{error}: fetch the file as the archive has it") from error
+    _check_name(row, dataset.attrs, months, report)
+    _check_depth(dataset, row.path, report)
+    space = [str(size) for dim, size in mrsos.sizes.items() if dim != "time"]
+    report.grid = " x ".join(space) + (" cells" if len(space) == 1 else "")
+    report.calendar = dataset["time"].attrs.get("calendar", "standard")
     report.tracking_ids.append(str(dataset.attrs.get("tracking_id", "")))
     report.licence = report.licence or _licence(str(dataset.attrs.get("license", "")))
-    _check_depth(dataset, path, report)
+
     theta = theta.drop_vars(set(theta.coords) - {"lat", "lon"}).assign_coords(time=months)
-    theta.attrs["path"] = str(path)
-    return _standard_axes(theta, region, report)
+    theta.attrs["path"] = str(row.path)
+    if not is_rectilinear(theta):
+        return theta
+    if region is None:
+        return native.ascending(theta)
+    if outside := uncovered(theta, region):
+        raise Problem("region", outside)
+    edges = {"lat": (region.south, region.north), "lon": (region.west, region.east)}
+    for axis, (low, high) in edges.items():
+        low, high, centres = low - MARGIN, high + MARGIN, theta[axis].values
+        if axis == "lat" or (low >= -180 and high <= 180):  # else it lies beyond the date line
+            theta = theta.isel({axis: (centres >= low) & (centres <= high)})
+    return native.ascending(theta)
 
 
-def _what_instead(path, error):
-    """What a file is that cannot be read as NetCDF."""
-    try:
-        head = path.open("rb").read(512).lstrip().lower()
-    except OSError as problem:
-        return f"cannot be read ({problem})"
-    if not head:
-        return "is empty"
-    if head.startswith(b"<") or b"<html" in head:
-        return "is a web page, not NetCDF"
-    if head.startswith((b"cdf", b"\x89hdf")):
-        return f"is truncated or damaged ({getattr(error, 'strerror', None) or error})"
-    return f"cannot be read as NetCDF ({getattr(error, 'strerror', None) or error})"
-
-
-def _months(dataset, path, report):
-    """First day of each month: calendars are matched by year and month only."""
-    if "time" not in dataset["mrsos"].dims or "time" not in dataset.variables:
-        return report.add("time", f"{path}: mrsos has no time: fetch the file again")
-    time = dataset["time"]
-    attributes = {key: time.attrs[key] for key in ("units", "calendar") if key in time.attrs}
-    stamps = time.values
-    missing = int((~np.isfinite(stamps)).sum()) if stamps.dtype.kind == "f" else 0
-    if missing or not stamps.size:
-        return report.add(
-            "time", f"{path}: {missing} of {stamps.size} time stamps are missing: fetch it again"
-        )
-    try:
-        months = _decode(stamps, attributes)
-        name = time.attrs.get("bounds")
-        bounds = dataset[name].values if name in dataset.variables else np.empty(0)
-        if bounds.shape == (stamps.size, 2) and np.isfinite(bounds).all():
-            length = {"d": 1, "h": 24, "m": 1440, "s": 86400}.get(attributes["units"][:1], np.nan)
-            days = np.ptp(bounds, axis=1) / length
-            holds = ((bounds.min(axis=1) <= stamps) & (stamps <= bounds.max(axis=1))).all()
-            if holds and (days > 0).all() and (days < 20).all():
-                return report.add("frequency", f"{path}: {DAILY}")
-            # The stamp may be any instant of the month, even its end: the middle is safe.
-            middle = _decode(bounds.mean(axis=1), attributes)
-            if holds and (days > 20).all() and middle.nunique() >= months.nunique():
-                months = middle
-    except (ValueError, OverflowError, AttributeError, KeyError) as error:
-        return report.add(
-            "time",
-            f"{path}: time cannot be decoded ({error}); units such as 'days since 1850-01-01' and "
-            "a CF calendar are expected: fetch the file again",
-        )
-    if months.nunique() * 2 < months.size:
-        return report.add("frequency", f"{path}: {DAILY}")
+def _months(dataset):
+    """First days of the months of the time axis, by its bounds where they are possible."""
+    time, daily = dataset["time"], False
+    months = native.months(time)
+    bounds = dataset.get(time.attrs.get("bounds"), time).values
+    if bounds.shape == (time.size, 2) and np.isfinite(bounds).all():
+        low, high = np.sort(bounds, axis=1).T
+        length = {"d": 1, "h": 24, "m": 1440, "s": 86400}.get(time.attrs["units"][:1], np.nan)
+        days = (high - low) / length
+        holds = ((low <= time.values) & (time.values <= high)).all()
+        daily = holds and (days > 0).all() and (days < 20).all()
+        # The stamp may be any instant of the month, even its end: the middle is safe.
+        middle = native.months(time.variable.copy(data=(low + high) / 2))
+        if holds and (days > 20).all() and middle.nunique() >= months.nunique():
+            months = middle
+    if daily or months.nunique() * 2 < months.size:
+        text = "more than one step a month: fetch monthly means, table Lmon"
+        raise Problem("frequency", text)
     return months
 
 
-def _decode(values, attributes):
-    stamps = xr.decode_cf(
-        xr.Dataset({"stamp": ("time", values, attributes)}),
-        decode_times=xr.coders.CFDatetimeCoder(use_cftime=True),
-    )["stamp"].values
-    return pd.DatetimeIndex([f"{stamp.year:04d}-{stamp.month:02d}-01" for stamp in stamps])
-
-
-def _check_name(row, dataset, months, report):
-    held = {facet: str(dataset.attrs.get(facet, "")).strip() for facet in FACETS}
-    differ = [
-        f"{facet} {held[facet]}" for facet in FACETS if held[facet] not in ("", getattr(row, facet))
-    ]
+def _check_name(row, attributes, months, report):
+    held = {facet: str(attributes.get(facet, "")).strip() for facet in FACETS}
+    differ = [f"{key} {held[key]}" for key in FACETS if held[key] not in ("", getattr(row, key))]
+    text = "the name disagrees with {}: fetch it again, or give it the name of what it is"
     if differ:
-        report.add(
-            "facets",
-            f"{row.path}: the name disagrees with the attributes, {', '.join(differ)}: fetch it "
-            "again, or give it the name of what it is",
-        )
-    held = f"{months.min():%Y%m}-{months.max():%Y%m}"
-    if f"{row.first}-{row.last}" != held:
-        report.add(
-            "file_name",
-            f"{row.path}: the name disagrees with what the file holds, months {held}: fetch it "
-            "again or rename it",
-        )
-
-
-def _horizontal(mrsos, path, report):
-    """mrsos with time and the dimensions of lat and lon, or None."""
-    if not {"lat", "lon"} <= set(mrsos.coords):
-        return report.add(
-            "grid", f"{path}: mrsos has no coordinates lat and lon: fetch the file again"
-        )
-    lat, lon = mrsos["lat"], mrsos["lon"]
-    others = set(mrsos.dims) - {"time", *lat.dims, *lon.dims}
-    layers = [f"{dim} {mrsos.sizes[dim]}" for dim in sorted(others) if mrsos.sizes[dim] > 1]
-    if layers:
-        return report.add(
-            "grid", f"{path}: mrsos has more than one layer, {', '.join(layers)}: fetch table Lmon"
-        )
-    if not (np.isfinite(lat).all() and np.isfinite(lon).all() and (abs(lat) <= 90.001).all()):
-        return report.add(
-            "grid", f"{path}: lat is not within -90..90 degrees, or lon missing: fetch it again"
-        )
-    mrsos = mrsos.squeeze(sorted(others), drop=True)
-    if is_rectilinear(mrsos):
-        return mrsos.swap_dims({lat.dims[0]: "lat", lon.dims[0]: "lon"})
-    if importlib.util.find_spec("xesmf") and importlib.util.find_spec("esmpy"):
-        return mrsos
-    return report.add(
-        "grid",
-        f"{path}: mrsos has dimensions {mrsos.dims}, not (time, lat, lon): unstructured and "
-        "curvilinear grids need xESMF (conda env create -f environment.yml); or leave the source "
-        "out",
-    )
+        raise Problem("facets", text.format(f"the attributes, {', '.join(differ)}"))
+    inside = f"{months.min():%Y%m}-{months.max():%Y%m}"
+    if f"{row.first}-{row.last}" != inside:
+        report.add("file_name", text.format(f"what it holds, months {inside}"), row.path)
 
 
 def _check_depth(dataset, path, report):
@@ -477,12 +345,11 @@ def _check_depth(dataset, path, report):
     bounds = dataset.get(dataset[name].attrs.get("bounds", f"{name}_bnds")) if name else None
     if bounds is None or bounds.size < 2:
         return
-    top, bottom = (round(float(edge), 4) for edge in np.ravel(bounds)[:2])
-    report.depth = f"{top:g}-{bottom:g} m"
-    if not np.allclose((top, bottom), LAYER, atol=1e-3) and "depth" not in dict(report.problems):
-        report.add(
-            "depth", f"{path}: depth bounds {report.depth}; CMIP6 defines 0-0.1 m, which is used"
-        )
+    edges = np.ravel(bounds)[:2].astype(float).round(4)
+    report.depth = "{:g}-{:g} m".format(*edges)
+    if not np.allclose(edges, LAYER, atol=1e-3) and "depth" not in dict(report.problems):
+        text = f"depth bounds {report.depth}; CMIP6 defines 0-0.1 m, which is used"
+        report.add("depth", text, path)
 
 
 def _licence(text):
@@ -493,201 +360,86 @@ def _licence(text):
     return " ".join(match.groups()) if match else text[:60]
 
 
-def _standard_axes(theta, region, report):
-    """lat and lon ascending, within a region and the margin that regridding may need."""
-    lon = (theta["lon"].astype(float) + 180) % 360 - 180
-    theta = theta.assign_coords(
-        lat=theta["lat"].astype(float).assign_attrs(units="degrees_north"),
-        lon=lon.assign_attrs(units="degrees_east"),
-    )
-    if not is_rectilinear(theta):
-        return theta
-    if region and (outside := uncovered(theta, region)):
-        report.add("region", f"{theta.attrs['path']}: {outside}")
-    order = {axis: np.unique(theta[axis], return_index=True)[1] for axis in ("lat", "lon")}
-    edges = region and {"lat": (region.south, region.north), "lon": (region.west, region.east)}
-    for axis, (low, high) in (edges or {}).items():
-        centres = theta[axis].values[order[axis]]
-        near = (centres >= low - MARGIN) & (centres <= high + MARGIN)
-        if axis == "lat" or (low - MARGIN >= -180 and high + MARGIN <= 180):
-            order[axis] = order[axis][near]  # else the margin lies beyond the date line
-    return theta.transpose("time", "lat", "lon").isel(order)
-
-
-# --- one series --------------------------------------------------------------------------
-
-
-def _name_damaged(parts, report):
-    for part in parts:
-        try:
-            part.count().compute()
-        except (OSError, RuntimeError) as error:
-            report.add("unreadable", f"{part.attrs['path']}: is damaged ({error}); fetch it again")
-
-
-def _same_grid(parts, report):
-    for part in parts[1:]:
-        for axis in ("lat", "lon"):
-            one, other = parts[0][axis], part[axis]
-            if one.shape != other.shape or not np.allclose(one, other, atol=1e-3):
-                report.add(
-                    "grid",
-                    f"{part.attrs['path']}: not on the grid of {parts[0].attrs['path']}: "
-                    f"{axis} differs; fetch both again, of one version",
-                )
-                return False
-    return True
-
-
-def _join(parts, report):
-    """The parts one after the other, each month once."""
-    parts = sorted(parts, key=lambda part: (part.indexes["time"].min(), part.attrs["path"]))
-    same = {"join": "override", "compat": "override", "coords": "minimal"}
-    theta = xr.concat(parts, "time", combine_attrs="override", **same)
-    origin = np.repeat([part.attrs["path"] for part in parts], [part.time.size for part in parts])
-    months = theta.indexes["time"]
-    again = np.flatnonzero(months.duplicated())
-    if again.size:
-        first = np.array([np.flatnonzero(months == month)[0] for month in months[again]])
-        one, other = (_water(theta.isel(time=k).drop_vars("time")) for k in (first, again))
-        equal = ((abs(one - other) < 1e-5) | (one.isnull() & other.isnull())).all(
-            [dim for dim in theta.dims if dim != "time"]
-        )
-        differ = months[again][~equal.values]
-        files = ", ".join(dict.fromkeys([*origin[first], *origin[again]]))
-        if differ.size:
-            report.add(
-                "conflicting_months",
-                f"{files}: disagree on {_shown(differ)}: keep the right one in the archive",
-            )
-        else:
-            report.add("repeated_months", f"{files}: {_shown(months[again])} repeated, and equal")
-    keep = np.flatnonzero(~months.duplicated())
-    theta = theta.isel(time=keep[np.argsort(months[keep])])
+def _series(parts, rows, period, missing_first_month, report):
+    """theta of the months of the period; what is wrong with them goes into the report."""
+    theta, repeats = native.join(parts, tolerance=SAME, limits=FILL_LIMITS)
+    for kind, files, words in repeats:
+        report.add(kind, words, files)
+    first = None
+    if period is not None:
+        wanted = native.month_range(period)
+        theta = theta.isel(time=theta.indexes["time"].isin(wanted))
+        missing, report.months_expected = wanted.difference(theta.indexes["time"]), wanted.size
+        first = wanted[0] if list(missing) == [wanted[0]] and wanted.size > 120 else None
+        if missing.size and (first is None or missing_first_month != "climatology"):
+            text = f"{missing.size} of {wanted.size} months are missing ({shown(missing)}): "
+            if first is not None:
+                text += "set missing_first_month: climatology in the profile, or "
+            text += "fetch the files, shorten the period or leave the source out"
+            if others := ", ".join(rows.attrs["other_versions"]):
+                text += f"; of this series there are other versions, {others}"
+            raise Problem("missing_months", text)
+    report.months_found = theta.sizes["time"]
+    if report.errors:
+        return None
+    theta = _check_values(theta, report)
+    theta.attrs = {"long_name": "volumetric water content", "units": "m3 m-3"}
     theta.attrs["tracking_ids"] = report.tracking_ids
-    del theta.attrs["path"]
-    return theta
-
-
-def _select(theta, period, missing_first_month, others, report):
-    """Exactly the months of the period, and whether the first one is to be filled."""
-    wanted = pd.date_range(f"{period[0]}-01", f"{period[1]}-12", freq="MS")
-    report.months_expected = wanted.size
-    months = theta.indexes["time"]
-    theta = theta.isel(time=(months >= wanted[0]) & (months <= wanted[-1]))
-    missing = wanted.difference(theta.indexes["time"])
-    first_only = list(missing) == [wanted[0]] and wanted.size > 120
-    if first_only and missing_first_month == "climatology":
-        return theta, True
-    if missing.size:
-        remedy = "fetch the files, shorten the period or leave the source out"
-        if first_only:
-            remedy = "set missing_first_month: climatology in the profile, or " + remedy
-        if others:
-            remedy += f"; of this series there are other versions, {', '.join(others)}"
-        report.add(
-            "missing_months",
-            f"{report.source_id} {report.experiment_id}: {missing.size} of {wanted.size} months "
-            f"are missing ({_shown(missing)}): {remedy}",
-        )
-    return theta, False
-
-
-def _fill_first(theta, period, report):
-    """With the first month of the period, the mean of that month in the next ten years."""
-    first = pd.date_range(f"{period[0]}-01", periods=1, freq="MS")
-    following = [first[0] + pd.DateOffset(years=number) for number in range(1, 11)]
-    mean = theta.sel(time=following).mean("time").expand_dims(time=first)
+    if first is None:
+        return theta
+    following = [first + pd.DateOffset(years=number) for number in range(1, 11)]
+    mean = theta.sel(time=following).mean("time").expand_dims(time=[first])
     report.months_filled = 1
-    report.filled_by = f"mean of {first[0]:%B} {following[0].year}-{following[-1].year}"
-    report.add(
-        "filled_month",
-        f"{report.source_id} {report.experiment_id}: {first[0]:%Y-%m} is missing; filled by the "
-        f"{report.filled_by}",
-    )
+    report.filled_by = f"mean of {first:%B} {following[0].year}-{following[-1].year}"
+    report.add("filled_month", f"{first:%Y-%m} is missing; filled by the {report.filled_by}")
     return xr.concat([mean, theta], "time", combine_attrs="override").assign_attrs(theta.attrs)
-
-
-def _shown(months):
-    shown = ", ".join(f"{month:%Y-%m}" for month in months[:5])
-    return shown + (", ..." if len(months) > 5 else "")
-
-
-def _water(theta):
-    """theta without fill values that the file does not declare."""
-    low, high = (limit / 100 for limit in FILL_LIMITS)  # m3 m-3 in a layer of 0.1 m
-    return theta.where((theta > low) & (theta < high))
 
 
 def _check_values(theta, report):
     """theta without fill values and ocean, within 0..1; one pass over the values counts them."""
-    series = f"{report.source_id} {report.experiment_id}"
-    water = _water(theta)
-    held = water.notnull()
-    space = [dim for dim in theta.dims if dim != "time"]
+    water = native.within(theta, FILL_LIMITS)
+    held, space = water.notnull(), [dim for dim in theta.dims if dim != "time"]
+    wettest = theta.where(held, -np.inf).max("time")
     survey = xr.Dataset(
         {
-            "fills": theta.notnull().sum() - held.sum(),
-            "valid": held.sum(space),
-            "wettest": theta.where(held, -np.inf).max("time"),
-            "driest": theta.where(held, np.inf).min("time"),
-            "mean": water.mean(),
+            "undeclared_fills": theta.notnull().sum() - held.sum(),
+            "dry_cells": (np.isfinite(wettest) & (wettest <= DRY)).sum(),
             "clipped_low": (water < 0).sum(),
             "clipped_high": (water > 1).sum(),
+            "minimum": water.min(),
+            "maximum": water.max(),
+            "mean": water.mean(),
+            "land": wettest > DRY,
+            "valid": held.sum(space),
         }
-    )
-    survey = survey.compute()
-    empty = theta.indexes["time"][survey["valid"].values == 0]
-    if empty.size:
-        report.add(
-            "missing_values",
-            f"{series}: no value in {empty.size} of {theta.time.size} months ({_shown(empty)}): "
-            "fetch the files again or leave the source out",
-        )
-        return None
+    ).compute()
+    months, valid = theta.indexes["time"], survey["valid"].values
+    fewest, most = valid.min(), valid.max()
+    if not fewest:
+        text = f"no value in {(valid == 0).sum()} of {valid.size} months "
+        raise Problem("missing_values", text + f"({shown(months[valid == 0])}): fetch them again")
 
-    land = survey["wettest"] > DRY
-    report.dry_cells = int((np.isfinite(survey["wettest"]) & ~land).sum())
-    for name in ("clipped_low", "clipped_high"):
-        setattr(report, name, int(survey[name]))
-    report.undeclared_fills = int(survey["fills"])
-    report.minimum, report.maximum = float(survey["driest"].min()), float(survey["wettest"].max())
-    report.land_share = 100 * float(land.mean())
-    if report.undeclared_fills:
-        report.add(
-            "undeclared_fill",
-            f"{series}: {report.undeclared_fills} undeclared fill values, taken as missing",
-        )
-    if report.dry_cells:
-        report.add(
-            "dry_cells",
-            f"{series}: {report.dry_cells} cells never hold water: ocean or ice, taken as missing",
-        )
-    if report.clipped_low or report.clipped_high:
-        report.add(
-            "clipped",
-            f"{series}: {report.clipped_low} values below 0 and {report.clipped_high} above 1 "
-            f"m3 m-3, {report.minimum:.3g} to {report.maximum:.3g}; set to the limit",
-        )
-    fewest, most = int(survey["valid"].min()), int(survey["valid"].max())
+    counts = ("undeclared_fills", "dry_cells", "clipped_low", "clipped_high")
+    for name in (*counts, "minimum", "maximum"):
+        setattr(report, name, survey[name].item())
+    fills, dry, low, high = (getattr(report, name) for name in counts)
+    report.land_share = 100 * float(survey["land"].mean())
+    extremes = f"{report.minimum:.3g} to {report.maximum:.3g} m3 m-3"
+    if fills:
+        report.add("undeclared_fill", f"{fills} undeclared fill values, taken as missing")
+    if dry:
+        report.add("dry_cells", f"{dry} cells never hold water: ocean or ice, taken as missing")
+    if low or high:
+        text = f"{low} values below 0 and {high} above 1 m3 m-3, {extremes}; set to the limit"
+        report.add("clipped", text)
     if fewest < MOST_CELLS * most:
-        partial = theta.indexes["time"][survey["valid"].values < MOST_CELLS * most]
-        report.add(
-            "partial_months",
-            f"{series}: only {fewest} of {most} cells have values in some months "
-            f"({_shown(partial)}): fetch the files again",
-        )
+        partial = shown(months[valid < MOST_CELLS * most])
+        text = f"only {fewest} of {most} cells have values in some months ({partial}): fetch again"
+        report.add("partial_months", text)
     elif fewest < most:
-        report.add(
-            "changing_mask",
-            f"{series}: {fewest} to {most} cells have values, by month; those that lack one are "
-            "taken from their neighbours",
-        )
+        text = f"{fewest} to {most} cells have values, by month; those that lack one are taken "
+        report.add("changing_mask", text + "from their neighbours")
     if not (report.maximum > 0.01 and survey["mean"] < 1):
-        report.add(
-            "magnitude",
-            f"{series}: {report.minimum:.3g} to {report.maximum:.3g} m3 m-3, mean "
-            f"{float(survey['mean']):.3g}: are the units those of the attributes? Fetch the files "
-            "again",
-        )
-    return water.where(land).clip(0, 1).assign_attrs(theta.attrs)
+        text = f"{extremes}: are the units those of the attributes? Fetch the files again"
+        report.add("magnitude", text)
+    return water.where(survey["land"]).clip(0, 1)

@@ -20,42 +20,9 @@ ACCEPTABLE = {
     "partial_months": "the neighbours, in all months, for cells that lack a month",
     "magnitude": "the values as they are",
 }
-# What the demo world can have wrong, as real files do; smcore.defects plants them.
-DEFECTS = (
-    "late_start",
-    "end_in_2300",
-    "above_saturation",
-    "undeclared_fill",
-    "ocean_zero",
-    "wrong_depth",
-    "julian_calendar",
-    "other_institution",
-    "second_member",
-    "second_grid",
-    "older_version",
-    "overlap",
-    "conflict",
-    "gap",
-    "repeated_month",
-    "misnamed",
-    "odd_name",
-    "wrong_facets",
-    "unstructured",
-    "curvilinear",
-    "truncated",
-    "damaged_chunk",
-    "empty_file",
-    "web_page",
-    "wrong_variable",
-    "wrong_units",
-    "wrong_magnitude",
-    "all_missing",
-    "missing_month",
-    "partial_month",
-    "nan_time",
-    "daily",
-    "small_region",
-)
+# Defects of real files that a profile may plant in the demo world (`smcore.demo.DEFECTS`).
+PLANTED = ("late_start", "overlap", "other_institution", "above_saturation", "wrong_depth")
+PLANTED += ("older_version", "undeclared_fill")
 SCENARIOS = ("ssp126", "ssp245", "ssp370", "ssp585")
 LABELS = {  # ids as a page shows them
     "ssp126": "SSP1-2.6",
@@ -254,7 +221,7 @@ class DemoWorld(_Strict):
     # growth of each source's bias, in units of that bias per century
     bias_drift: float = 0.0
     # defects of real files, planted in the files of a source
-    defects: dict[str, tuple[Literal[DEFECTS], ...]] = {}
+    defects: dict[str, tuple[Literal[PLANTED], ...]] = {}
 
 
 class Study(_Strict):

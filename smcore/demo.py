@@ -8,6 +8,7 @@ it through its own grid, bias, contrast, season, sensitivity and its own weather
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import uuid
 from concurrent.futures import ProcessPoolExecutor
@@ -22,11 +23,10 @@ import xarray as xr
 from scipy.ndimage import gaussian_filter
 
 from smcore.config import ROOT, SCENARIOS
-from smcore.defects import plant
 from smcore.era5land import STANDARD_GRAVITY
 from smcore.grids import fine_grid
 from smcore.progress import track
-from smcore.regrid import regrid
+from smcore.regrid import _interpolation_matrix, regrid
 from smcore.store import recipe, replacing, sha256, whole, write_json
 
 WORLD = {"south": -10, "north": 80, "west": 30, "east": 180}  # where this world has land
@@ -39,6 +39,9 @@ MEMORY = 0.75  # lag-1 autocorrelation of monthly weather
 WEATHER_LAT = np.arange(-15, 85.1, 2.5)
 WEATHER_LON = np.arange(25, 185.1, 2.5)
 VERSION = "v20260101"
+FILL = np.float32(1e20)  # over the ocean
+DRS = ("activity_id", "institution_id", "source_id", "experiment_id", "variant_label")
+DRS += ("table_id", "variable_id", "grid_label", "version", "file")  # data reference syntax
 KEYS = ("sources", "experiments", "periods", "domain", "demo")  # what the archive depends on
 
 
@@ -294,13 +297,8 @@ def _weather(seed, stream, study):
 
 
 def _interpolation(mesh, points):
-    """Matrix that interpolates linearly from a mesh to points."""
-    position = np.clip((points - mesh[0]) / (mesh[1] - mesh[0]), 0, mesh.size - 1 - 1e-9)
-    left = position.astype(int)
-    matrix = np.zeros((points.size, mesh.size), "float32")
-    matrix[np.arange(points.size), left] = 1 - (position - left)
-    matrix[np.arange(points.size), left + 1] = position - left
-    return matrix
+    """Matrix that interpolates linearly from a mesh to points; beyond its ends, their value."""
+    return _interpolation_matrix(np.clip(points, mesh[0], mesh[-1]), mesh, "mesh")
 
 
 # --- the files ---------------------------------------------------------------------------
@@ -311,7 +309,7 @@ def _write(source_id, directory, study, seed):
     write = _write_reference if source_id is None else _write_source
     paths = write(source_id, directory, study, seed)
     for defect in study.demo.defects.get(source_id, ()):
-        plant(defect, sorted(paths, key=lambda path: path.name))
+        DEFECTS[defect](sorted(paths, key=lambda path: path.name))
         paths = list(directory.glob(f"CMIP6/*/*/{source_id}/**/*.nc"))
     return [
         {
@@ -564,9 +562,8 @@ def _write_mrsos(mrsos, months, lat, lon, model, experiment_id, study, directory
             "variant_label": member,
         },
     )
-    fill = np.float32(1e20)
-    compressed = {"zlib": True, "complevel": 1, "shuffle": True, "_FillValue": fill}
-    chunks = {"chunksizes": (1, lat.size, lon.size), "missing_value": fill}
+    compressed = {"zlib": True, "complevel": 1, "shuffle": True, "_FillValue": FILL}
+    chunks = {"chunksizes": (1, lat.size, lon.size), "missing_value": FILL}
     plain = {variable: {"_FillValue": None} for variable in dataset.variables}
     _to_netcdf(dataset, folder / name, plain | {"mrsos": compressed | chunks})
     return folder / name
@@ -576,3 +573,106 @@ def _to_netcdf(dataset, path, encoding):
     unlimited = [dim for dim in ("time", "valid_time") if dim in dataset.dims]
     with replacing(path) as part:
         dataset.to_netcdf(part, engine="netcdf4", encoding=encoding, unlimited_dims=unlimited)
+
+
+# --- defects of real files ---------------------------------------------------------------
+
+
+def stored(path):
+    """The dataset in a file, loaded, with the values as they are stored."""
+    return xr.load_dataset(path, engine="netcdf4", decode_times=False, mask_and_scale=False)
+
+
+def store(dataset, path):
+    """Write a dataset whose values are those to be stored."""
+    encoding = {}
+    for name, variable in dataset.variables.items():
+        variable.encoding = {}
+        encoding[name] = {} if "_FillValue" in variable.attrs else {"_FillValue": None}
+        encoding[name] |= {"zlib": True, "complevel": 1} if variable.ndim == 3 else {}
+    _to_netcdf(dataset, path, encoding)
+
+
+def with_parts(path, **parts):
+    """The path of a file with other parts of the data reference syntax."""
+    names = dict(zip(DRS, path.parts[-len(DRS) :], strict=True)) | parts
+    return Path(*path.parts[: -len(DRS)], *names.values())
+
+
+def with_span(path, first, last):
+    """The path of a file with other months, YYYYMM, in its name."""
+    return path.with_name(re.sub(r"\d{6}-\d{6}", f"{first}-{last}", path.name))
+
+
+def inland(dataset):
+    """Position of a cell that is land in every source."""
+    lat, lon = abs(dataset["lat"].values - 35), abs(dataset["lon"].values % 360 - 105)
+    return lat.argmin(), lon.argmin()
+
+
+def late_start(paths):
+    """The scenarios lack January of their first year, as those of NorESM2 and TaiESM1."""
+    for path in paths[2:]:
+        first, last = path.stem.split("_")[-1].split("-")
+        store(stored(path).isel(time=slice(1, None)), with_span(path, f"{first[:4]}02", last))
+        path.unlink()
+
+
+def overlap(paths, change=lambda year: year):
+    """The second historical file repeats the last year of the first, as `change` gives it."""
+    first, last = paths[1].stem.split("_")[-1].split("-")
+    parts = change(stored(paths[0]).isel(time=slice(-12, None))), stored(paths[1])
+    same = {"compat": "override", "coords": "minimal", "join": "override", "data_vars": "minimal"}
+    joined = xr.concat(parts, "time", combine_attrs="override", **same)
+    store(joined, with_span(paths[1], f"{int(first[:4]) - 1}01", last))
+    paths[1].unlink()
+
+
+def other_institution(paths):
+    """Another institution ran the scenarios, as for MPI-ESM1-2-HR."""
+    for path in paths[2:]:
+        to = with_parts(path, institution_id="OTHER")
+        to.parent.mkdir(parents=True)
+        path.rename(to)
+
+
+def above_saturation(paths):
+    """A soil that holds more water than it has volume, and a slightly negative value."""
+    dataset = stored(paths[-1])
+    y, x = inland(dataset)
+    dataset["mrsos"][:5, y, x], dataset["mrsos"][6, y, x] = 196.0, -0.002
+    store(dataset, paths[-1])
+
+
+def wrong_depth(paths):
+    """Depth bounds of another layer, as in the ACCESS models."""
+    for path in paths:
+        store(stored(path).assign(depth_bnds=("bnds", [0.0, 0.022])), path)
+
+
+def older_version(paths):
+    """A version that the centre has replaced, with half the water."""
+    for path in paths:
+        dataset = stored(path)
+        half = dataset["mrsos"].where(dataset["mrsos"] == FILL, dataset["mrsos"] / 2)
+        store(dataset.assign(mrsos=half), with_parts(path, version="v20190101"))
+
+
+def undeclared_fill(paths):
+    """9.97e36 over the ocean and -9999 on one land cell, and no attribute that says so."""
+    dataset = stored(paths[-1])
+    values, (y, x) = dataset["mrsos"].values, inland(dataset)
+    values[values == FILL], values[:, y, x] = 9.969209968386869e36, -9999
+    del dataset["mrsos"].attrs["_FillValue"], dataset["mrsos"].attrs["missing_value"]
+    store(dataset, paths[-1])
+
+
+# Those that a profile may name; each takes the files of one source, two of the historical run and
+# then one for each scenario.
+DEFECTS = {
+    defect.__name__: defect
+    for defect in (
+        *(late_start, overlap, other_institution, above_saturation),
+        *(wrong_depth, older_version, undeclared_fill),
+    )
+}

@@ -6,10 +6,11 @@ import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
+from defects import DEFECTS
 
-from smcore import defects
+from smcore import demo
 from smcore.cmip6 import find_sources, read_series
-from smcore.config import DEFECTS
+from smcore.config import PLANTED
 from smcore.grids import coarse_grid
 from smcore.regrid import regrid
 
@@ -29,9 +30,9 @@ NAMED = {
     "odd_name": ([], ["file_name"], "(1).nc: the name disagrees"),
     "unstructured": ([], ["grid"], "unstructured and curvilinear grids need xESMF"),
     "truncated": ([], ["unreadable"], "is truncated or damaged"),
-    "damaged_chunk": ([], ["unreadable"], "is damaged"),
+    "damaged_chunk": ([], ["unreadable"], "is truncated or damaged"),
     "empty_file": ([], ["unreadable"], "is empty; fetch it again"),
-    "web_page": ([], ["unreadable"], "is a web page, not NetCDF; fetch it again"),
+    "web_page": ([], ["unreadable"], "is a web page; fetch it again"),
     "wrong_variable": ([], ["variable"], "no variable mrsos; it holds mrso"),
     "wrong_units": ([], ["units"], "must be in 'kg m-2', got 'm3 m-3'"),
     "wrong_magnitude": (["magnitude"], ["magnitude"], "are the units those of the attributes?"),
@@ -89,7 +90,7 @@ def spoilt(polite, tmp_path):
         shutil.copytree(polite.cmip6_directory, tmp_path / "CMIP6")
         paths = sorted(tmp_path.glob("CMIP6/**/*.nc"), key=lambda path: path.name)
         assert len(paths) == 3
-        defects.plant(defect, paths)
+        DEFECTS[defect](paths)
         return tmp_path / "CMIP6"
 
     return spoil
@@ -122,7 +123,11 @@ def read_anywhere(study):
 
 def test_every_defect_has_its_test():
     assert set(NAMED) | HARMLESS == set(DEFECTS)
-    assert all(getattr(defects, name).__doc__ for name in DEFECTS)
+    assert all(plant.__doc__ for plant in DEFECTS.values())
+
+
+def test_a_profile_may_name_the_defects_that_the_demo_world_plants():
+    assert set(PLANTED) == set(demo.DEFECTS)
 
 
 @pytest.mark.parametrize("defect", NAMED)
@@ -214,13 +219,13 @@ def test_other_grids_pass_where_xesmf_is_installed(
 def test_make_archive_plants_what_the_profile_asks_for(make_small, tmp_path):
     study = make_small(
         tmp_path,
-        demo={"reference_resolution": 1.0, "defects": {"Birch": ["odd_name", "wrong_depth"]}},
+        demo={"reference_resolution": 1.0, "defects": {"Birch": ["late_start", "wrong_depth"]}},
     )
     names = [path.name for path in study.cmip6_directory.glob("**/*.nc")]
-    assert [name for name in names if "(1)" in name] == [
-        "mrsos_Lmon_Birch_ssp585_r1i1p1f1_gn_201501-201812 (1).nc"
+    assert [name for name in names if "-201812" in name and "Birch" in name] == [
+        "mrsos_Lmon_Birch_ssp585_r1i1p1f1_gn_201502-201812.nc"
     ]
     files = find_sources(study.cmip6_directory)
     assert read_series(files, "Alder", "ssp585")[1].verdict == "ok"
     report = read_series(files, "Birch", "ssp585")[1]
-    assert [kind for kind, _ in report.problems] == ["file_name", "depth"]
+    assert [kind for kind, _ in report.problems] == ["depth"]

@@ -1,41 +1,24 @@
-"""Defects of real files, planted in the polite files of the demo world.
+"""Defects of real files, to be planted in the polite files of the demo world.
 
-Each function named in `smcore.config.DEFECTS` takes the files of one source, two of the historical
-run and then one for each scenario, and spoils some of them as its docstring tells.
+Each function in `DEFECTS` takes the files of one source, two of the historical run and then one for
+each scenario, and spoils some of them as its docstring tells. Seven of them a profile may plant.
 """
-
-import re
 
 import cftime
 import numpy as np
 import xarray as xr
 
-FILL = np.float32(1e20)  # over the ocean, in the files of the demo world
+from smcore import demo
+from smcore.demo import FILL, overlap, store, stored, with_parts, with_span
 
 
-def plant(defect, paths):
-    """Plant one of `smcore.config.DEFECTS` in the files of a source (list of Path)."""
-    globals()[defect](paths)
-
-
-def _read(path):
-    """The dataset in a file, with the values as they are stored."""
-    return xr.load_dataset(path, engine="netcdf4", decode_times=False, mask_and_scale=False)
-
-
-def _write(dataset, path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    encoding = {}
-    for name, variable in dataset.variables.items():
-        variable.encoding = {}
-        encoding[name] = {} if "_FillValue" in variable.attrs else {"_FillValue": None}
-        if variable.ndim == 3:
-            encoding[name] |= {"zlib": True, "complevel": 1}
-    dataset.to_netcdf(path, engine="netcdf4", encoding=encoding)
+def _span(path):
+    """First and last month in the name of a file."""
+    return path.stem.split("_")[-1].split("-")
 
 
 def _change(path, change):
-    _write(change(_read(path)), path)
+    store(change(stored(path)), path)
 
 
 def _values(path, change):
@@ -49,34 +32,11 @@ def _values(path, change):
     _change(path, apply)
 
 
-def _inland(dataset):
-    """Position of a cell that is land in every source."""
-    lat, lon = abs(dataset["lat"].values - 35), abs(dataset["lon"].values % 360 - 105)
-    return lat.argmin(), lon.argmin()
-
-
-def _period(path, first, last):
-    """The same name with other months."""
-    return path.with_name(re.sub(r"\d{6}-\d{6}", f"{first}-{last}", path.name))
-
-
-def _months(path):
-    return re.search(r"(\d{6})-(\d{6})", path.name).groups()
-
-
-def late_start(paths):
-    """The scenarios lack January of their first year, as those of NorESM2 and TaiESM1."""
-    for path in paths[2:]:
-        first, last = _months(path)
-        _write(_read(path).isel(time=slice(1, None)), _period(path, f"{first[:4]}02", last))
-        path.unlink()
-
-
 def end_in_2300(paths):
     """A second file continues the last scenario to the year 2300, as of MRI-ESM2-0."""
     path = paths[-1]
-    last = int(_months(path)[1][:4])
-    year, parts = _read(path).isel(time=slice(-12, None)), []
+    last = int(_span(path)[1][:4])
+    year, parts = stored(path).isel(time=slice(-12, None)), []
     starts = [cftime.datetime(last, month, 1) for month in range(1, 13)]
     for later in range(last + 1, 2301):
         days = cftime.date2num(
@@ -91,33 +51,7 @@ def end_in_2300(paths):
         parts.append(copy)
     same = {"compat": "override", "coords": "minimal", "join": "override"}
     joined = xr.concat(parts, "time", data_vars="minimal", combine_attrs="override", **same)
-    _write(joined, _period(path, f"{last + 1}01", "230012"))
-
-
-def above_saturation(paths):
-    """A soil that holds more water than it has volume, and a slightly negative value."""
-
-    def change(dataset):
-        y, x = _inland(dataset)
-        dataset["mrsos"][:5, y, x], dataset["mrsos"][6, y, x] = 196.0, -0.002
-        return dataset
-
-    _change(paths[-1], change)
-
-
-def undeclared_fill(paths):
-    """9.97e36 over the ocean and -9999 on one land cell, and no attribute that says so."""
-
-    def change(dataset):
-        values = dataset["mrsos"].values
-        y, x = _inland(dataset)
-        values[values > FILL / 2] = 9.969209968386869e36
-        values[:, y, x] = -9999
-        for attribute in ("_FillValue", "missing_value"):
-            dataset["mrsos"].attrs.pop(attribute, None)
-        return dataset
-
-    _change(paths[-1], change)
+    store(joined, with_span(path, f"{last + 1}01", "230012"))
 
 
 def ocean_zero(paths):
@@ -127,17 +61,6 @@ def ocean_zero(paths):
         values[:, ~land] = 0.0015
 
     _values(paths[-1], change)
-
-
-def wrong_depth(paths):
-    """Depth bounds of another layer, as in the ACCESS models."""
-
-    def change(dataset):
-        dataset["depth_bnds"][:] = [0.0, 0.022]
-        return dataset
-
-    for path in paths:
-        _change(path, change)
 
 
 def julian_calendar(paths):
@@ -160,58 +83,24 @@ def julian_calendar(paths):
         _change(path, change)
 
 
-def other_institution(paths):
-    """Another institution ran the scenarios, as for MPI-ESM1-2-HR."""
-    for path in paths[2:]:
-        to = path.parents[8] / "OTHER" / path.relative_to(path.parents[7])
-        to.parent.mkdir(parents=True)
-        path.rename(to)
-
-
-def _drier_copy(path, to, **attributes):
-    dataset = _read(path)
-    values = dataset["mrsos"].values
-    values[values < FILL / 2] *= 0.5
-    _write(dataset.assign_attrs(attributes), to)
+def _drier_copies(paths, facet, value):
+    """Half the water under another facet: in the attribute, the folder and the name."""
+    for path in paths:
+        dataset = stored(path)
+        name = path.name.replace(f"_{dataset.attrs[facet]}_", f"_{value}_")
+        half = dataset["mrsos"].where(dataset["mrsos"] == FILL, dataset["mrsos"] / 2)
+        dataset = dataset.assign(mrsos=half).assign_attrs({facet: value})
+        store(dataset, with_parts(path, file=name, **{facet: value}))
 
 
 def second_member(paths):
     """Another member of the same run, with other values."""
-    for path in paths:
-        member = path.parents[4].name
-        to = str(path).replace(member, "r9i1p1f1")
-        _drier_copy(path, type(path)(to), variant_label="r9i1p1f1")
+    _drier_copies(paths, "variant_label", "r9i1p1f1")
 
 
 def second_grid(paths):
     """The same run on another grid of the centre's, with other values."""
-    for path in paths:
-        label = path.parents[1].name
-        to = type(path)(str(path).replace(f"/{label}/", "/gr9/").replace(f"_{label}_", "_gr9_"))
-        _drier_copy(path, to, grid_label="gr9")
-
-
-def older_version(paths):
-    """A version that the centre has replaced, with other values."""
-    for path in paths:
-        _drier_copy(path, path.parents[1] / "v20190101" / path.name)
-
-
-def _prepend(paths, change):
-    first, second = (_read(path) for path in paths[:2])
-    tail = change(first.isel(time=slice(-12, None)))
-    same = {"compat": "override", "coords": "minimal", "join": "override"}
-    joined = xr.concat(
-        [tail, second], "time", data_vars="minimal", combine_attrs="override", **same
-    )
-    year = int(_months(paths[1])[0][:4]) - 1
-    _write(joined, _period(paths[1], f"{year}01", _months(paths[1])[1]))
-    paths[1].unlink()
-
-
-def overlap(paths):
-    """The second historical file repeats the last year of the first."""
-    _prepend(paths, lambda tail: tail)
+    _drier_copies(paths, "grid_label", "gr9")
 
 
 def conflict(paths):
@@ -222,14 +111,14 @@ def conflict(paths):
         values[values < FILL / 2] += 5
         return tail
 
-    _prepend(paths, wetter)
+    overlap(paths, wetter)
 
 
 def gap(paths):
     """The first historical file lacks its last year."""
-    first, last = _months(paths[0])
-    shorter = _read(paths[0]).isel(time=slice(None, -12))
-    _write(shorter, _period(paths[0], first, f"{int(last[:4]) - 1}12"))
+    first, last = _span(paths[0])
+    shorter = stored(paths[0]).isel(time=slice(None, -12))
+    store(shorter, with_span(paths[0], first, f"{int(last[:4]) - 1}12"))
     paths[0].unlink()
 
 
@@ -241,7 +130,7 @@ def repeated_month(paths):
 
 def misnamed(paths):
     """The months in a name are not those of the time axis."""
-    paths[-1].rename(_period(paths[-1], "185001", "185012"))
+    paths[-1].rename(with_span(paths[-1], "185001", "185012"))
 
 
 def odd_name(paths):
@@ -381,3 +270,34 @@ def daily(paths):
 def small_region(paths):
     """A crop that leaves out the north of the domain."""
     _change(paths[-1], lambda dataset: dataset.isel(lat=dataset["lat"].values < 40))
+
+
+OTHERS = (
+    end_in_2300,
+    ocean_zero,
+    julian_calendar,
+    second_member,
+    second_grid,
+    conflict,
+    gap,
+    repeated_month,
+    misnamed,
+    odd_name,
+    wrong_facets,
+    curvilinear,
+    unstructured,
+    truncated,
+    damaged_chunk,
+    empty_file,
+    web_page,
+    wrong_variable,
+    wrong_units,
+    wrong_magnitude,
+    all_missing,
+    missing_month,
+    partial_month,
+    nan_time,
+    daily,
+    small_region,
+)
+DEFECTS = demo.DEFECTS | {defect.__name__: defect for defect in OTHERS}
