@@ -1,6 +1,7 @@
 """The house: who imports whom, how large rooms are, how long and how open chapters are."""
 
 import ast
+import csv
 import re
 from pathlib import Path
 
@@ -124,3 +125,44 @@ def test_a_main_chapter_says_what_the_review_found(chapter):
         r"^## What the review found\n(.+?)^## ", CHAPTERS[chapter].read_text(), re.M | re.S
     )
     assert section and re.search(r"\]\((09|10|11|12)_\w+\.ipynb", section[1])
+
+
+# Pages that repeat what stands elsewhere
+
+
+def rows(page):
+    """Cells of every line of a page, as those of a table."""
+    lines = (ROOT / page).read_text(encoding="utf-8").splitlines()
+    return [re.split(r"\s*\|\s*", line.strip("| \n")) for line in lines]
+
+
+def test_the_table_of_ablations_is_that_of_the_csv():
+    with open(ROOT / "data" / "ablations.csv", encoding="utf-8") as file:
+        found = list(csv.DictReader(file))
+    errors = ("validation", "test", "last_epoch", "test_truth", "future_truth")
+    expected = [
+        [
+            one["name"],
+            *(f"{1000 * float(one[key]):.2f}" if one[key] else "–" for key in errors),
+            one["best_epoch"] or "–",
+            f"{int(one['weights']):,}" if one["weights"] else "–",
+        ]
+        for one in found
+    ]
+    page = rows("book/methods.md")
+    start = [row[0] for row in page].index("network or estimate")
+    assert page[start + 2 : start + 2 + len(expected)] == expected
+
+
+def test_the_table_of_parameters_is_that_of_the_chapters():
+    listed = [row for row in rows("book/rerun.md") if re.match(r"\d\d_", row[0])]
+    told = {row[0]: set(re.findall(r"`(\w+)`", row[1])) for row in listed}
+    for chapter in CHAPTERS:
+        (cell,) = (one for one in cells(chapter) if "parameters" in one.metadata.get("tags", []))
+        names = {node.targets[0].id for node in ast.parse(cell.source).body}
+        assert told.get(chapter, set()) == names - {"profile", "results"}
+
+
+def test_the_table_of_rooms_is_complete():
+    first = [row[0] for row in rows("CONTRIBUTING.md") if re.match(r"`\w+`( \*)?$", row[0])]
+    assert [name.strip("`* ") for name in first] == ROOMS
