@@ -258,7 +258,7 @@ def intervals(scores, *, label, better, line):
             value, *ends = (scores[key][number, row] for key in ("value", "low", "high"))
             ax.plot(ends, [row, row], color=look(name)["color"], linewidth=1.2)
             mark(ax, value, row, name)
-        level = scores["value"][number].sel(dataset=line)
+        level = float(scores["value"][number].sel(dataset=line))
         ax.axvline(level, color="0.3", linewidth=0.7, linestyle="--", zorder=0)
         ax.set_xlabel(f"{label} ({'better →' if better == 'right' else '← better'})")
         ax.grid(axis="x")
@@ -369,9 +369,9 @@ def portrait(change, *, marks=None):
             corner = [(j + 1, i), (j + 1, i + 0.3), (j + 0.76, i)]
             axes[region].add_patch(Polygon(corner, facecolor="0.15", linewidth=0))
         point = {"marker": [(-1, 1), (1, 1), (1, -1)], "linestyle": "none", "markersize": 5}
-        return legend(
-            fig, [Line2D([], [], label=marks.attrs.get("long_name"), color="0.15", **point)]
-        )
+        point |= {"color": "0.15", "label": marks.attrs.get("long_name")}
+        legend(fig, [Line2D([], [], **point)])
+    return fig
 
 
 @styled
