@@ -126,3 +126,26 @@ def level_with_best(scores, *, within):
     """
     ranked = scores.sort_values(ascending=False, kind="stable")
     return list(ranked.index[ranked > ranked.iloc[0] - within])
+
+
+# --- training ---
+
+
+def training_findings(history):
+    """When the training had converged, as the paper's claim on its loss may be read.
+
+    Parameters
+    ----------
+    history : pd.DataFrame
+        Index epoch; column ``validation``, the loss in the validation years.
+
+    Returns
+    -------
+    dict
+        The finding ``loss-converged``: the first epoch within 1 % of the lowest loss. It cannot
+        be judged, since the paper gives no definition.
+    """
+    losses = history["validation"]
+    found = f"epoch {losses.index[losses <= 1.01 * losses.min()][0]}"
+    note = "within 1 % of the lowest validation loss"
+    return {"loss-converged": finding(found, None, region="box", note=note)}
