@@ -30,16 +30,15 @@ LAND = shapely.from_geojson((ROOT / "data" / "land.geojson").read_text(encoding=
 
 @styled
 def maps(
-    field, *, quantity, row=None, col=None, dots=None, hatching=None, study_area=None, notes=None,
-    zero_line=False,
+    field, *, quantity, row=None, col=None, dots=None, hatching=None, study_area=None, places=None,
+    notes=None, zero_line=False,
 ):  # fmt: skip
     """Maps of a field, one panel for each value of `row` and `col`, with one colour bar.
 
     Parameters
     ----------
     field : xr.DataArray
-        Dimensions lat, lon and those named by `row` and `col`. More than four panels of `col`
-        alone are wrapped.
+        Dimensions lat, lon and those named by `row` and `col`; many panels of `col` are wrapped.
     quantity : str
         Its name in ``data/figures.yml``; `field` must have its units.
     dots, hatching : xr.DataArray of bool, optional
@@ -47,6 +46,8 @@ def maps(
         An attribute ``long_name`` becomes a legend entry.
     study_area : shapely geometry, optional
         Drawn as a thin outline, in degrees.
+    places : dict of str to (x, y), optional
+        Longitudes and latitudes of a point, or along a line, by its name.
     notes : xr.DataArray of str, optional
         Dimensions `row` and `col`: a short text for the lower left corner of each panel.
     zero_line : bool, default: False
@@ -62,8 +63,8 @@ def maps(
         if mask is not None:
             masks[argument] = ordered(mask, argument, *field.dims)
             xr.align(field, mask, join="exact")
-    places = [dict(zip(dims, values)) for values in product(*(field[dim].values for dim in dims))]
-    columns = len(places) if len(places) <= 4 else int(np.ceil(np.sqrt(len(places))))
+    panels = [dict(zip(dims, values)) for values in product(*(field[dim].values for dim in dims))]
+    columns = len(panels) if len(panels) <= 4 else int(np.ceil(np.sqrt(len(panels))))
     if row is not None:
         columns = 1 if col is None else field.sizes[col]
     west, east, south, north = edges = drawing.extent(field)
@@ -77,17 +78,17 @@ def maps(
     marks = [zero_line, study_area is not None]
     marks += ["long_name" in mask.attrs for mask in (dots, hatching) if mask is not None]
     below = 0.66 + 0.14 * -(-sum(marks) // (1 if columns == 1 else 3))
-    deep = top + below + -(-len(places) // columns) * (height + head)
+    deep = top + below + -(-len(panels) // columns) * (height + head)
     grid = {"left": left / total, "right": 1 - right / total, "wspace": gap / width}
     grid |= {"bottom": below / deep, "top": 1 - (top + head) / deep, "hspace": head / height}
-    titles = [printed(*place.values()) if len(dims) == 1 else "" for place in places]
+    titles = [printed(*panel.values()) if len(dims) == 1 else "" for panel in panels]
     options = {"columns": columns, "beside": below + top, "layout": None, "gridspec_kw": grid}
     options |= {"subplot_kw": {"projection": ccrs.PlateCarree(), "facecolor": drawing.MISSING}}
     fig, axes = figure_of(titles, height + head, **options)
     ticks = MaxNLocator(4, steps=[1, 2, 5, 10])
     box = {"size": 6, "bbox": {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1}}
-    for number, (ax, place) in enumerate(zip(axes, places)):
-        here, plain = field.sel(place), {"crs": ccrs.PlateCarree(), "facecolor": "none"}
+    for number, (ax, panel) in enumerate(zip(axes, panels)):
+        here, plain = field.sel(panel), {"crs": ccrs.PlateCarree(), "facecolor": "none"}
         colours = {"norm": style.norm, "cmap": style.cmap, "rasterized": True}
         ax.pcolormesh(here.lon, here.lat, here, shading="nearest", **colours)
         ax.add_geometries([LAND], **plain, edgecolor="0.2", linewidth=0.4)
@@ -102,9 +103,9 @@ def maps(
             size = max(1, round(0.055 * field.sizes["lon"] / width))  # dots 1.4 mm apart
             point = {"markeredgecolor": "white", "markeredgewidth": 0.2}  # seen on dark colours
             point |= {"markersize": 2.2, "label": dots.attrs.get("long_name")}
-            ax.plot(*drawing.thinned(masks["dots"].sel(place), size), "k.", **point)
+            ax.plot(*drawing.thinned(masks["dots"].sel(panel), size), "k.", **point)
         if hatching is not None:
-            mask = masks["hatching"].sel(place).astype(float)
+            mask = masks["hatching"].sel(panel).astype(float)
             ax.contourf(mask.lon, mask.lat, mask, [0.5, 1.5], colors="none", hatches=["/////"])
             area = {"facecolor": "white", "edgecolor": "black", "hatch": "/////"}
             ax.fill([], [], label=hatching.attrs.get("long_name"), **area)
@@ -112,16 +113,20 @@ def maps(
         ax.set_yticks(ticks.tick_values(south, north))
         ax.xaxis.set_major_formatter(LongitudeFormatter())
         ax.yaxis.set_major_formatter(LatitudeFormatter())
-        edge = {"labelleft": number % columns == 0, "labelbottom": number + columns >= len(places)}
+        edge = {"labelleft": number % columns == 0, "labelbottom": number + columns >= len(panels)}
         ax.tick_params(length=1.5, pad=1.5, labelsize=6, **edge)
         ax.grid(color="0.3", linewidth=0.3, alpha=0.35)
         ax.set_extent(edges, ccrs.PlateCarree())
         ax.set_aspect(aspect)
         if len(dims) == 2:  # heads above the columns and beside the rows
-            ax.set_title(printed(place[col]) if number < columns else "", loc="center")
-            ax.set_ylabel(printed(place[row]) if edge["labelleft"] else "", fontsize=7.5)
+            ax.set_title(printed(panel[col]) if number < columns else "", loc="center")
+            ax.set_ylabel(printed(panel[row]) if edge["labelleft"] else "", fontsize=7.5)
+        for name, (x, y) in (places or {}).items():
+            side, shift = ("left", 0.7) if np.ndim(x) else ("right", -0.7)
+            ax.plot(x, y, "k.--", linewidth=0.7, markersize=4)
+            ax.text(np.min(x) + shift, np.max(y) - 0.7, name, va="top", ha=side, **box)
         if notes is not None:
-            ax.text(0.015, 0.03, notes.sel(place).item(), transform=ax.transAxes, **box)
+            ax.text(0.015, 0.03, notes.sel(panel).item(), transform=ax.transAxes, **box)
     bar = min(0.93, 4.2 / total)  # its share of the width
     cax = fig.add_axes((0.5 - bar / 2, (below - 0.3) / deep, bar, 0.09 / deep))
     drawing.colour_bar(fig, style, cax=cax)
@@ -342,9 +347,8 @@ def share_matrix(product, sources, *, rows):
 def portrait(change, *, marks=None):
     """Change rates in % as tables of colours: parts of the year by period and experiment.
 
-    `change` has the dimensions region, part (the year, four seasons, twelve months), period and
-    experiment_id. Cells of `marks` (bool, the same dimensions) get a triangle in their corner; an
-    attribute ``long_name`` becomes the legend.
+    `change` has dimensions region, part (year, four seasons, twelve months), period, experiment_id;
+    cells of `marks` (bool, the same) get a triangle, which their ``long_name`` explains.
     """
     change = ordered(change, "change", "region", "part", "period", "experiment_id")
     cells = change.stack(column=["period", "experiment_id"])
@@ -387,7 +391,7 @@ def quality_matrix(table):
     options = {"xticklabels": [printed(name) for name in table], "yticklabels": table.index}
     options |= {"cmap": ListedColormap(colours), "vmin": 0, "vmax": len(known), "cbar": False}
     sns.heatmap(codes, annot=np.array(symbols)[codes], fmt="", linewidths=0.4, ax=ax, **options)
-    ax.tick_params(length=0, labeltop=True, labelbottom=False)
+    ax.tick_params(length=0, labeltop=True, labelbottom=False, labelrotation=0)
     handles = [
         Patch(facecolor=colour, label=f"{symbol} {name} ({(verdicts == name).sum()})")
         for name, (symbol, colour) in drawing.VERDICTS.items()

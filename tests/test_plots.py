@@ -154,6 +154,15 @@ def test_maps_explain_dots_hatching_outline_and_notes():
     assert [texts(ax) for ax in map_axes(fig)] == [["70 % < 0.04"], ["22 % < 0.04"]]
 
 
+def test_maps_name_points_and_boxes():
+    places = {"arid": (84.5, 44.0), "north": ([100, 130, 130, 100], [50, 50, 35, 35])}
+    (ax,) = map_axes(draw(plots.maps(grid(), quantity="theta", places=places)))
+    assert texts(ax) == ["arid", "north"]
+    point, box = ax.lines
+    np.testing.assert_array_equal(point.get_xydata(), [[84.5, 44.0]])
+    assert (box.get_xdata().min(), box.get_ydata().max()) == (100, 50)
+
+
 def test_maps_separate_the_signs_by_a_line_that_needs_no_colour():
     field = (grid() - grid().mean()).assign_attrs(units="m3 m-3")
     fig = draw(plots.maps(field, quantity="difference", zero_line=True))
