@@ -1,4 +1,4 @@
-"""Judgements on the statements of the paper."""
+"""The words of a judgement: what was found beside what a statement says, and how sure it is."""
 
 import re
 
@@ -6,9 +6,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from smcore.config import LABELS, Region, paper_claims
-from smcore.grids import box_mask
-from smcore.metrics import area_share
+from smcore.config import LABELS, label, paper_claims
 
 SCENARIO = re.compile(r"ssp\d{3}")
 PAPER_SCENARIOS = ("ssp126", "ssp245", "ssp370", "ssp585")
@@ -134,9 +132,6 @@ def level_with_best(scores, *, within):
     return list(ranked.index[ranked > ranked.iloc[0] - within])
 
 
-# --- trends ---
-
-
 def median_and_range(values, form="{:.0f}"):
     """Median of the sources and their range in words: ``61 (48–71)``.
 
@@ -164,83 +159,110 @@ def closer(skill, other, *, within=0.03):
     return "level" if abs(difference) < within else "closer" if difference > 0 else "farther"
 
 
-def drying_belt(slope, part):
-    """Latitude of the most severe drying: of the lowest mean slope along a parallel of a mask.
+def direction(rate, same_sign):
+    """Whether a region becomes "wetter" or "drier", by a change rate in %.
 
-    `slope` and `part` have dimensions lat, lon; a parallel needs 5 degrees of longitude in `part`.
+    "undecided" where less than 80 % of the sources, `same_sign`, have the sign of the rate.
     """
-    step = float(abs(slope["lon"][1] - slope["lon"][0]))
-    wide = part.sum("lon") * step >= 5
-    return slope.where(part).mean("lon").where(wide).idxmin("lat")
+    return "undecided" if same_sign < 80 or rate == 0 else ("wetter" if rate > 0 else "drier")
 
 
-def trend_findings(product, sources, area, study_area, study, *, baseline):
-    """Findings on the slopes of the annual index, section 3.3.1 and figure 6 of the paper.
+def nearest_to_truth(rates, *, within=0.03):
+    """How far datasets are from the truth, as a table with the nearest first.
 
     Parameters
     ----------
-    product, sources : xr.DataArray
-        Slopes of the index per decade (experiment_id, lat, lon; with source_id) on the same cells.
-    area, study_area, study : xr.DataArray, xr.DataArray of bool, Study
-        Area of the cells and mask of the study area (lat, lon); boxes "north", "south" and "west".
-    baseline : pair of str
-        Years of the index, for the notes.
+    rates : xr.DataArray
+        Change rates in %, dimension dataset and any others.
+    within : float, default: 0.03
+        A network (``ynet_<preset>``) is level with the best one where its skill is less than
+        this below.
 
     Returns
     -------
-    dict
-        Findings by claim id; without those whose scenarios or land the slopes lack.
+    pd.DataFrame
+        ``distance``, the mean absolute difference in percentage points; ``skill``, 1 less the
+        mean squared difference over the mean square of the truth; ``level``, as above. Empty
+        where there is no ``truth`` among the datasets.
     """
-    variant = f"SSMI by its own standard deviation over {'-'.join(baseline)}"
-    paper, result, both = paper_claims(), {}, (product, sources)
-    boxes = study.regions | {"north-wetting": study.regions["north"]}
-    boxes |= {name: Region(**paper[name]["box"]) for name in ("xinjiang-ssp126", "xinjiang-ssp585")}
-    parts = {name: study_area & box_mask(study_area, box) for name, box in boxes.items()}
-    where = {name: f"{study.study_area.name}, {box}" for name, box in boxes.items()}
+    if "truth" not in rates["dataset"]:
+        return pd.DataFrame(columns=["distance", "skill", "level"]).rename_axis("dataset")
+    over = [dim for dim in rates.dims if dim != "dataset"]
+    off = rates.drop_sel(dataset="truth") - rates.sel(dataset="truth")
+    skill = (1 - (off**2).mean(over) / (rates.sel(dataset="truth") ** 2).mean()).to_series()
+    best = level_with_best(skill[skill.index.str.startswith("ynet_")], within=within)
+    found = {"distance": abs(off).mean(over), "skill": skill, "level": skill.index.isin(best)}
+    return pd.DataFrame(found).sort_values("distance")
 
-    def means(name):
-        return [slope.weighted(area.where(parts[name], 0)).mean(("lat", "lon")) for slope in both]
 
-    (south, souths), (north, norths), (west, wests) = map(means, ("south", "north", "west"))
-    result["south-dry-north-wet"] = finding(
-        f"south: {by_scenario(south)}; north: {by_scenario(north)}",
-        (south < 0).all() and (north > 0).all(),
-        region=f"south: {where['south']}; north: {where['north']}",
-        interval=f"south: {between_sources(souths)}; north: {between_sources(norths)}",
-        note=f"area means per decade, {variant}",
+def verdict(difference):
+    """Where an estimate stands by the error that it has more than another.
+
+    `difference` (xr.Dataset or dict) has the ends of an interval, ``low`` and ``high``: ``closer``
+    to the reference if all of it lies below zero, ``farther`` if above, ``level`` if it holds
+    zero, ``not decided`` where it is missing.
+    """
+    low, high = float(difference["low"]), float(difference["high"])
+    if np.isnan(low) or np.isnan(high):
+        return "not decided"
+    return "closer" if high < 0 else "farther" if low > 0 else "level"
+
+
+def leader(scores, score="rmsd"):
+    """The dataset with the lowest error, whether it is ahead of all others, and the runner-up.
+
+    `scores` come from :func:`smcore.validation.score_table`; ahead means that the interval of its
+    difference from every other dataset excludes zero.
+    """
+    here = scores.sel(score=score)
+    first, second = here["value"].to_series().sort_values(kind="stable").index[:2]
+    return first, bool(here["ahead"].sel(dataset=first)), second
+
+
+def with_interval(scores, form="{:.1f}", factor=1000):
+    """Values with their 95 % interval as a page shows them: ``26.5 (25.1 to 27.9)``.
+
+    `scores` has ``value``, ``low`` and ``high`` with dataset and another dimension, and perhaps
+    ``ahead``, which adds a star. All are multiplied by `factor`. Returns a pd.DataFrame.
+    """
+
+    def written(value, low, high, ahead):
+        numbers = (form.format(factor * one).replace("-", "−") for one in (value, low, high))
+        return "{} ({} to {})".format(*numbers) + " *" * bool(ahead)
+
+    scores = scores.transpose("dataset", ...)
+    ahead = scores.get("ahead", xr.zeros_like(scores["value"], dtype=bool))
+    parts = *(scores[name] for name in ("value", "low", "high")), ahead
+    return xr.apply_ufunc(written, *parts, vectorize=True, output_dtypes=[object]).to_pandas()
+
+
+def best_and_median(errors):
+    """The names with the lowest and the (lower) median of errors, a pd.Series by name."""
+    ranked = errors.sort_values(kind="stable").index
+    return ranked[0], ranked[(len(ranked) - 1) // 2]
+
+
+def winners(scores, score, by, *, tolerance=0.01):
+    """Which methods are best along the values of a switch: ``"a, b at 0 to 0.1; c at 0.2"``.
+
+    Parameters
+    ----------
+    scores : pd.DataFrame
+        One row for each method and value, with the columns ``method`` (ids), `by` and `score`.
+    score, by : str
+        The column of the score, of which lower is better, and that of the switch.
+    tolerance : float, default: 0.01
+        Share of the lowest score by which another one counts as equal to it.
+    """
+    runs = []
+    for value, rows in scores.groupby(by):
+        best = rows["method"][rows[score] <= (1 + tolerance) * rows[score].min()]
+        methods = ", ".join(map(label, best))
+        if runs and runs[-1][0] == methods:
+            runs[-1][1].append(value)
+        else:
+            runs.append((methods, [value]))
+    return "; ".join(
+        f"{methods} at {' to '.join(f'{value:g}' for value in dict.fromkeys([at[0], at[-1]]))}"
+        for methods, at in runs
     )
-    result["northwest-turn"] = finding(
-        by_scenario(west),
-        west[0] > 0 > west[-1],
-        region=where["west"],
-        interval=between_sources(wests),
-        note=f"area means per decade, {variant}",
-    )
-    for name in ("north-wetting", "xinjiang-ssp126", "xinjiang-ssp585"):
-        claim = paper[name]
-        named = [one for one in product["experiment_id"].values if one in claim["experiment"]]
-        if not named or not parts[name].any():
-            continue
-        limit, (low, high) = claim["limit"], claim["accepted"]
-        beyond = [slope.sel(experiment_id=named) * np.sign(limit) > abs(limit) for slope in both]
-        share, shares = (area_share(reached, area, mask=parts[name]) for reached in beyond)
-        result[name] = finding(
-            by_scenario(share, "{:.0f} %"),
-            ((share > low) & (share <= high)).all(),
-            region=where[name],
-            interval=between_sources(shares.squeeze(), "{:.0f} %"),
-            note=f"{variant}; the text gives no share: read as {low} to {high} %",
-        )
-    if product.sizes["experiment_id"] > 1:
-        belt, belts = (drying_belt(slope, parts["south"]) for slope in both)
-        first, last = {"experiment_id": 0}, {"experiment_id": -1}
-        shift, shifts = (lat[last] - lat[first] for lat in (belt, belts))
-        result["drying-belt-shifts"] = finding(
-            by_scenario(belt, "{:.1f}N"),
-            shift < 0,
-            region=where["south"],
-            interval=f"shift, {between_sources(shifts, '{:+.0f} degrees')}",
-            note=f"latitude of the lowest zonal mean, agrees if it moves south; {variant}; "
-            "sources on the coarse grid",
-        )
-    return result

@@ -57,6 +57,29 @@ def predict(trained, predictors, auxiliary, *, land, batch_size=12):
     ).where(land)
 
 
+def sample(study, months, *, epoch=None):
+    """Fused theta as the network was after an epoch of its training.
+
+    Parameters
+    ----------
+    study : Study
+        Its network must have been trained; of an ensemble the first is taken.
+    months : xr.DataArray
+        Times of the historical run, dimension time.
+    epoch : int, optional
+        The last epoch, or one of `smcore.training.SHOWN`; by default the one that was kept.
+
+    Returns
+    -------
+    xr.DataArray
+        theta(time, lat, lon) in m3 m-3 on the fine grid, missing outside land.
+    """
+    predictors, auxiliary, anchor = open_inputs(study, "historical")
+    trained, land = load(study.members[0], epoch=epoch), open_static(study)["land"]
+    theta = predict(trained, predictors.sel(time=months), auxiliary, land=land)
+    return theta if anchor is None else theta + anchor.sel(time=months)
+
+
 def fuse(study, experiment_id):
     """Write the product of one experiment; keep the one that the same network and input made.
 

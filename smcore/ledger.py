@@ -19,24 +19,11 @@ IMPOSSIBLE = {
 
 
 def read_findings(chapters, *folders):
-    """The findings that chapters have left, each with the ``chapter`` that it is from.
+    """The findings by claim id that chapters have left, each with the ``chapter`` it is from.
 
-    Parameters
-    ----------
-    chapters : sequence of str
-        Names of chapters. Each leaves its findings in ``<chapter>.json``.
-    *folders : Path
-        Folders with results; what lies in a later one goes before what lies in an earlier one.
-
-    Returns
-    -------
-    dict
-        Findings by claim id, as :func:`verdicts` takes them.
-
-    Raises
-    ------
-    FileNotFoundError
-        If a chapter has left no findings in any of the folders.
+    Each of the `chapters` leaves ``<chapter>.json`` in one of the `folders` with results; what
+    lies in a later folder goes before what lies in an earlier one. FileNotFoundError if it is in
+    none.
     """
     found = {}
     for chapter in chapters:
@@ -57,11 +44,11 @@ def verdicts(claims, results, *, synthetic=False, experiments=None):
 
     Parameters
     ----------
-    claims : list of dict
+    claims : iterable of dict
         As in ``data/paper_claims.yml``: ``id``, ``where``, ``quantity`` and what is claimed in
         ``value`` with ``units``, ``threshold`` or ``expected``.
     results : dict
-        Findings of the chapters by claim id, as `finding` makes them.
+        Findings of the chapters by claim id, as `smcore.claims.finding` makes them.
     synthetic : bool, default: False
         Whether the findings come from the demo world. Such a finding can neither confirm nor
         refute a claim: its verdict is ``demo``.
@@ -81,6 +68,7 @@ def verdicts(claims, results, *, synthetic=False, experiments=None):
     ValueError
         If there is a finding for a claim that does not exist.
     """
+    claims = list(claims)
     ids = [claim["id"] for claim in claims]
     unknown = sorted(set(results) - set(ids))
     if unknown:
@@ -108,17 +96,9 @@ def verdicts(claims, results, *, synthetic=False, experiments=None):
 
 
 def counts(ledger):
-    """How many claims have which verdict, by section of the paper.
+    """How many claims have which verdict (columns), by section of the paper and in all (rows).
 
-    Parameters
-    ----------
-    ledger : pd.DataFrame
-        From :func:`verdicts`.
-
-    Returns
-    -------
-    pd.DataFrame
-        Rows are the sections, columns the verdicts that occur and ``all``; the last row sums.
+    `ledger` is from :func:`verdicts`, and so is the order of the verdicts that occur.
     """
     section = ledger["where"].str.split(",").str[0].rename("section")
     table = pd.crosstab(section, ledger["verdict"])
@@ -129,18 +109,10 @@ def counts(ledger):
 
 
 def to_html(ledger):
-    """The ledger as an HTML table, which a style sheet can show as cards on a narrow screen.
+    """Rows of a ledger as an HTML table, which a style sheet can show as cards on a narrow screen.
 
-    Parameters
-    ----------
-    ledger : pd.DataFrame
-        From :func:`verdicts`, or some of its rows.
-
-    Returns
-    -------
-    str
-        One row for each claim. A cell has its heading in ``data-label``, and what qualifies it
-        in small type: where in the paper, the interval and the region, the reason and the note.
+    One row for each claim. A cell has its heading in ``data-label``, and what qualifies it in
+    small type: where in the paper, the interval and the region, the reason and the note.
     """
     rows = []
     for row in ledger.itertuples():
@@ -210,10 +182,6 @@ def _verdict(claim, found, synthetic, experiments):
 
 def _missing(claim, experiments):
     """Why there is no finding."""
-    if "experiment" in claim and experiments is not None:
-        lacking = _lacking(claim, experiments)
-        if lacking:
-            return _without(lacking)
-    return (
-        "no chapter computes a counterpart for the experiments, periods and regions of this study"
-    )
+    if "experiment" in claim and experiments is not None and _lacking(claim, experiments):
+        return _without(_lacking(claim, experiments))
+    return "no chapter computes a counterpart for the experiments, periods, regions of this study"

@@ -1,7 +1,6 @@
 import io
 import json
 import socket
-from collections import Counter
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,12 +10,11 @@ import shapely
 import xarray as xr
 from matplotlib.colors import to_hex
 from matplotlib.contour import ContourSet
-from matplotlib.text import Annotation, Text
-from torch.nn import ConvTranspose2d
+from matplotlib.text import Annotation
 
-from smcore import plots
+from smcore import drawing, plots
+from smcore.config import ROOT
 from smcore.ssmi import slope_of_a_noisy_line
-from smcore.ynet import YNet, YNetConfig
 
 pytestmark = pytest.mark.filterwarnings("error")
 SCENARIOS = ["ssp126", "ssp245", "ssp370", "ssp585"]
@@ -73,10 +71,10 @@ def test_maps_name_and_letter_the_panels_of_a_dimension():
 
 def test_maps_head_the_columns_and_rows_of_two_dimensions():
     field = grid(season=["MAM", "JJA", "DJF"], experiment_id=SCENARIOS[:2])
-    fig = draw(plots.maps(field, quantity="bias", row="season", col="experiment_id"))
+    fig = draw(plots.maps(field, quantity="difference", row="season", col="experiment_id"))
     axes = map_axes(fig)
     assert [ax.get_title() for ax in axes] == ["SSP1-2.6", "SSP2-4.5", "", "", "", ""]
-    assert [text.get_text() for text in fig.texts] == ["MAM", "JJA", "DJF"]
+    assert [ax.get_ylabel() for ax in axes] == ["MAM", "", "JJA", "", "DJF", ""]
     shown = axes[3].collections[0].get_array().compressed()  # second row, second column
     expected = field.sel(season="JJA", experiment_id="ssp245").values
     np.testing.assert_array_equal(shown, expected[~np.isnan(expected)])
@@ -152,13 +150,22 @@ def test_maps_explain_dots_hatching_outline_and_notes():
         )
     )
     legend = [text.get_text() for text in fig.legends[0].get_texts()]
-    assert legend == ["study area", "significant", "sources disagree"]
+    assert sorted(legend) == ["significant", "sources disagree", "study area"]
     assert [texts(ax) for ax in map_axes(fig)] == [["70 % < 0.04"], ["22 % < 0.04"]]
+
+
+def test_maps_name_points_and_boxes():
+    places = {"arid": (84.5, 44.0), "north": ([100, 130, 130, 100], [50, 50, 35, 35])}
+    (ax,) = map_axes(draw(plots.maps(grid(), quantity="theta", places=places)))
+    assert texts(ax) == ["arid", "north"]
+    point, box = ax.lines
+    np.testing.assert_array_equal(point.get_xydata(), [[84.5, 44.0]])
+    assert (box.get_xdata().min(), box.get_ydata().max()) == (100, 50)
 
 
 def test_maps_separate_the_signs_by_a_line_that_needs_no_colour():
     field = (grid() - grid().mean()).assign_attrs(units="m3 m-3")
-    fig = draw(plots.maps(field, quantity="bias", zero_line=True))
+    fig = draw(plots.maps(field, quantity="difference", zero_line=True))
     (line,) = [c for c in map_axes(fig)[0].collections if isinstance(c, ContourSet)]
     assert list(line.levels) == [0]
     assert line.get_path_effects()
@@ -171,7 +178,7 @@ def test_ticks_of_the_zero_line_point_to_the_negative_side():
 
     def dark(field):
         buffer = io.BytesIO()
-        plots.maps(field, quantity="bias", zero_line=True).savefig(buffer)
+        plots.maps(field, quantity="difference", zero_line=True).savefig(buffer)
         buffer.seek(0)
         return plt.imread(buffer)[..., :3].sum(axis=2) < 1
 
@@ -185,7 +192,7 @@ def test_dots_stand_for_blocks_that_are_at_least_half_true():
         {"lat": [10.0, 11, 12, 13], "lon": [0.0, 1, 2, 3, 4]},
     ).astype(bool)
     # blocks of 2 x 2 hold 2, 0 / 1, 4 of 4; the fifth column fills no block
-    lon, lat = plots._thinned(mask, 2)
+    lon, lat = drawing.thinned(mask, 2)
     assert list(zip(lat, lon)) == [(10.5, 0.5), (12.5, 2.5)]
 
 
@@ -202,9 +209,9 @@ def test_months_refuse_more_than_a_year():
 
 
 def test_diverging_quantities_are_brown_below_zero_and_green_above():
-    for name in ("bias", "difference", "ssmi_slope", "theta_slope", "change"):
+    for name in ("difference", "ssmi_slope", "theta_slope", "change"):
         quantity = plots.QUANTITIES[name]
-        assert quantity.levels == tuple(-level for level in reversed(quantity.levels))
+        assert quantity.levels == [-level for level in reversed(quantity.levels)]
         shade = plt.get_cmap(quantity.cmap)
         red, _, blue, _ = shade(quantity.norm(quantity.levels[0] * 0.9))
         assert red > blue
@@ -221,7 +228,6 @@ def test_levels_hold_the_thresholds_of_the_paper():
 
 
 def test_coastline_tells_land_from_sea():
-    land = shapely.from_geojson(plots.LAND.read_text(encoding="utf-8"))
     for lon, lat, expected in [
         (116.4, 39.9, True),  # Beijing
         (91.1, 29.7, True),  # Lhasa
@@ -229,11 +235,11 @@ def test_coastline_tells_land_from_sea():
         (125.0, 30.0, False),  # East China Sea
         (51.0, 42.0, False),  # Caspian Sea
     ]:
-        assert land.contains(shapely.Point(lon, lat)) == expected
+        assert plots.LAND.contains(shapely.Point(lon, lat)) == expected
 
 
 def test_countries_have_codes_and_plausible_areas():
-    text = plots.LAND.with_name("countries.geojson").read_text(encoding="utf-8")
+    text = (ROOT / "data" / "countries.geojson").read_text(encoding="utf-8")
     outlines = {
         feature["properties"]["id"]: shapely.geometry.shape(feature["geometry"])
         for feature in json.loads(text)["features"]
@@ -251,58 +257,18 @@ def test_countries_have_codes_and_plausible_areas():
 # lines
 
 
-@pytest.mark.parametrize(
-    ("config", "skips"),
-    [
-        (YNetConfig(), 7),  # the outputs of layers 2, 4, ..., 14
-        (YNetConfig(in_channels=8, features=16, depth=4), 1),
-        (YNetConfig(auxiliary_channels=0, skips=False), 0),
-    ],
-)
-def test_architecture_has_a_block_for_each_layer_of_the_network(config, skips):
-    fig = draw(plots.architecture(config, coarse=(18, 33), fine=(144, 264)))
-    (ax,) = fig.axes
-    drawn = Counter(to_hex(patch.get_facecolor()) for patch in ax.patches)
-    layers = list(YNet(config).modules())
-    kinds = {
-        "convolution 3 × 3": [m for m in layers if getattr(m, "kernel_size", 0) == (3, 3)],
-        "convolution 1 × 1": [m for m in layers if getattr(m, "kernel_size", 0) == (1, 1)],
-        "transposed convolution 3 × 3": [m for m in layers if isinstance(m, ConvTranspose2d)],
-    }
-    kinds["convolution 3 × 3"] = [
-        layer for layer in kinds["convolution 3 × 3"] if not isinstance(layer, ConvTranspose2d)
-    ]
-    for kind, modules in kinds.items():
-        assert drawn[to_hex(plots.LAYERS[kind][0])] == len(modules), kind
-    bent = [
-        text
-        for text in ax.texts
-        if isinstance(text, Annotation) and "rad" in text.arrowprops["connectionstyle"]
-    ]
-    assert len(bent) == skips
-    written = " ".join(text.get_text() for text in ax.texts)
-    assert f"{config.in_channels} sources" in written and "144 × 264" in written
-    assert ("auxiliary" in written) == bool(config.auxiliary_channels)
-
-
 def test_loss_curve_marks_the_best_epoch_and_the_baselines():
     history = pd.DataFrame(
         {"train": [4e-3, 2e-3, 1e-3], "validation": [4e-3, 1.5e-3, 2e-3]}, index=[0, 1, 2]
     )
-    fig = draw(plots.loss_curve(history, best_epoch=1, baseline={"climatology": 1.7e-3}))
+    fig = draw(plots.loss_curve(history, best_epoch=1, baseline={"delta_change": 1.7e-3}))
     (ax,) = fig.axes
     assert ax.get_yscale() == "log"
     assert ax.get_ylabel() == "mean squared error of θ\nin (m³ m⁻³)²"
     lines = {line.get_label(): line for line in ax.lines}
-    assert list(lines) == ["training", "validation", "climatology", "kept: epoch 1"]
+    assert list(lines) == ["training", "validation", "delta change", "kept: epoch 1"]
     np.testing.assert_array_equal(lines["kept: epoch 1"].get_xydata(), [[1, 1.5e-3]])
-    np.testing.assert_array_equal(lines["climatology"].get_ydata(), [1.7e-3, 1.7e-3])
-
-
-def test_loss_curve_draws_the_learning_rate_below():
-    history = pd.DataFrame({"train": [2.0, 1], "validation": [2.0, 1], "learning_rate": [1e-4] * 2})
-    fig = draw(plots.loss_curve(history))
-    assert [ax.get_ylabel() for ax in fig.axes][1] == "learning\nrate"
+    np.testing.assert_array_equal(lines["delta change"].get_ydata(), [1.7e-3, 1.7e-3])
 
 
 def permuted(p_value):
@@ -312,10 +278,10 @@ def permuted(p_value):
 
 
 def test_permutations_mark_the_score_of_the_true_order():
-    fig = draw(plots.permutations({"product": permuted(1 / 501)}, quantity="rmsd"))
+    fig = draw(plots.permutations({"ynet_sound": permuted(1 / 501)}, quantity="rmsd"))
     (ax,) = fig.axes
     assert fig.get_supxlabel() == "root mean square difference (m³ m⁻³)"
-    assert ax.get_title("left") == "product, p = 0.002"
+    assert ax.get_title("left") == "YNet (sound), p = 0.002"
     assert sum(patch.get_height() for patch in ax.patches) == 500
     (line,) = ax.lines
     assert set(line.get_xdata()) == {0.025}
@@ -329,7 +295,7 @@ def test_permutations_have_a_panel_for_each_estimate():
 
 
 def test_intervals_draw_value_ends_and_the_line_of_the_baseline():
-    names, against = ["product, sound", "ensemble mean", "climatology"], ["reference", "truth"]
+    names, against = ["ynet_sound", "ensemble_mean", "climatology"], ["reference", "truth"]
     value = xr.DataArray(
         [[2.0, 5], [1, 4], [3, 6]], {"dataset": names, "against": against}, ("dataset", "against")
     )
@@ -342,7 +308,7 @@ def test_intervals_draw_value_ends_and_the_line_of_the_baseline():
     np.testing.assert_array_equal(bar.get_xydata(), [[4.5, 1], [5.25, 1]])  # second by the first
     np.testing.assert_array_equal(point.get_xydata(), [[5, 1]])
     assert set(other.lines[-1].get_xdata()) == {6}
-    best_first = ["ensemble mean", "product, sound", "climatology"]
+    best_first = ["ensemble mean", "YNet (sound)", "climatology"]
     assert [label.get_text() for label in one.get_yticklabels()] == best_first
     assert len({to_hex(one.lines[2 * row].get_color()) for row in range(3)}) == 3
 
@@ -350,7 +316,7 @@ def test_intervals_draw_value_ends_and_the_line_of_the_baseline():
 def test_heat_map_writes_every_number_on_its_colour():
     values = xr.DataArray(
         [[[0.05, -0.9, np.nan], [1.0, 0.0, -0.123]]],
-        {"dataset": ["product"], "region": ["dry", "wet"], "month": ["J", "F", "M"]},
+        {"dataset": ["ridge"], "region": ["dry", "wet"], "month": ["J", "F", "M"]},
         ("dataset", "region", "month"),
     )
     options = {"row": "region", "col": "month", "panel": "dataset"}
@@ -359,7 +325,7 @@ def test_heat_map_writes_every_number_on_its_colour():
     (bar,) = fig.axes[1:]
     assert bar.get_xlabel() == "skill score (dimensionless)"
     inks = [text.get_color() for text in fig.axes[0].texts]
-    assert inks == ["black", "white", "white", "black", "black"]
+    assert [ink == "w" for ink in inks] == [False, True, True, False, False]
     with pytest.raises(ValueError, match="dimensions"):
         plots.heat_map(values.isel(month=0), quantity="skill_score", **options)
 
@@ -369,7 +335,7 @@ def worlds():
     rows = [(0.4, 0, 0.02), (0, 0, 0.03), (0, 2, 0.05)]  # not in order
     scores = pd.DataFrame(rows, columns=["shared_weather", "bias_drift", "test"])
     scores["future_truth"] = scores["test"] / 2
-    methods = {"YNet (anchored)": scores, "climatology": scores.assign(test=0.03)}
+    methods = {"ynet_anchored": scores, "climatology": scores.assign(test=0.03)}
     return pd.concat([table.assign(method=name) for name, table in methods.items()])
 
 
@@ -387,12 +353,18 @@ def test_ranking_draws_each_score_against_its_assumption():
     assert legend == ["YNet (anchored)", "climatology"]
 
 
-def test_ranking_tells_every_two_methods_apart_without_colour():
+def test_looks_tell_every_two_datasets_apart_without_colour():
     looks = [
-        (look.get("marker"), str(look.get("linestyle")), look.get("linewidth"))
-        for look in plots.METHODS.values()
+        (look.get("marker"), str(look["linestyle"]), look.get("linewidth"))
+        for name, look in drawing.LOOKS.items()
+        if "marker" in look
     ]
     assert len(set(looks)) == len(looks)
+
+
+def test_look_of_an_unknown_name_is_that_of_a_network_or_a_source():
+    assert drawing.look("MIROC6") == drawing.look("source") != drawing.look("ensemble_mean")
+    assert drawing.look("ynet_other") == drawing.LOOKS["YNet"] != drawing.look("ynet_sound")
 
 
 def test_ranking_refuses_an_unknown_method_with_the_choices():
@@ -402,7 +374,7 @@ def test_ranking_refuses_an_unknown_method_with_the_choices():
 
 @pytest.fixture
 def series():
-    names = ["ERA5-Land", "product", "ensemble mean", "MIROC6", "GFDL-ESM4"]
+    names = ["reference", "ynet_sound", "ensemble_mean", "MIROC6", "GFDL-ESM4"]
     time = pd.date_range("2008-01-01", periods=24, freq="MS")
     values = np.random.default_rng(2).uniform(0.1, 0.4, (5, 2, 24))
     coords = {"dataset": names, "site": ["arid", "humid"], "time": time}
@@ -414,11 +386,11 @@ def test_site_series_tell_reference_product_and_the_rest(series):
     assert [ax.get_title(loc="left") for ax in fig.axes] == ["(a) arid", "(b) humid"]
     assert fig.get_supylabel() == "volumetric water content (m³ m⁻³)"
     legend = [text.get_text() for text in fig.legends[0].get_texts()]
-    assert legend == ["ERA5-Land", "product", "ensemble mean", "2 others"]
+    assert legend == ["reference", "YNet (sound)", "ensemble mean", "2 sources"]
     reference, product, *_ = fig.axes[1].lines
     assert reference.get_color() == "black"
     np.testing.assert_array_equal(
-        product.get_ydata(), series.sel(dataset="product", site="humid").values
+        product.get_ydata(), series.sel(dataset="ynet_sound", site="humid").values
     )
 
 
@@ -427,7 +399,7 @@ def test_seasonal_cycle_runs_from_january_to_december(series):
     fig = draw(plots.seasonal_cycle(cycles.isel(month=slice(None, None, -1))))
     assert "".join(text.get_text() for text in fig.axes[0].get_xticklabels()) == "JFMAMJJASOND"
     np.testing.assert_array_equal(fig.axes[0].lines[0].get_xdata(), np.arange(1, 13))
-    assert fig.axes[0].get_ylabel() == "volumetric water content\n(m³ m⁻³)"
+    assert fig.get_supylabel() == "volumetric water content (m³ m⁻³)"
 
 
 def test_fan_has_the_colours_of_the_ipcc():
@@ -469,13 +441,13 @@ def test_index_bound_draws_every_series_below_the_bound():
     slopes = slope_of_a_noisy_line([0.02, 0.1, 0.5], draws=20)
     fig = draw(plots.index_bound(slopes))
     (ax,) = fig.axes
-    bound, *lines = ax.lines
+    *lines, bound = ax.lines
     assert bound.get_ydata()[0] == pytest.approx(0.403, abs=5e-4)  # 10 sqrt(12 / (86^2 - 1))
     assert len(lines) == 3
     assert all((line.get_ydata() < bound.get_ydata()[0]).all() for line in lines)
     assert ax.get_ylabel() == "SSMI slope (per decade)"
     labels = [text.get_text() for text in fig.legends[0].get_texts()]
-    assert labels == ["bound, 0.403", "one source", "ensemble mean", "its running mean"]
+    assert labels == ["one source", "ensemble mean", "its running mean", "bound, 0.403"]
 
 
 # tables
@@ -494,7 +466,7 @@ def test_share_matrix_writes_median_and_range_of_the_sources():
     named = [label.get_text() for label in of_product.get_xticklabels()]
     assert named == ["SSP1-2.6", "SSP2-4.5"]
     assert bar.get_xlabel() == "share of area that dries (%)"
-    assert of_product.texts[3].get_color() == "white"
+    assert of_product.texts[3].get_color() == "w"
 
 
 def test_ratios_of_slopes_keep_their_order_without_colour():
@@ -526,8 +498,9 @@ def test_portrait_groups_the_experiments_by_period():
     assert written[4] == "22"  # first row, second period, first scenario
     assert written[12 + 1] == "−15"  # second row, first period, second scenario
     assert written[0] == "0.0"  # never a negative zero
-    assert written[17 * 12 :] == ["2021-2040", "2041-2070", "2071-2100"]
-    assert len(texts(south)) == 17 * 12 - 1 + 3  # nothing is written into a missing cell
+    (heads,) = north.child_axes
+    assert [tick.get_text() for tick in heads.get_xticklabels()] == coords["period"]
+    assert len(texts(south)) == 17 * 12 - 1  # nothing is written into a missing cell
     assert [label.get_text() for label in north.get_yticklabels()] == parts
 
 
@@ -554,7 +527,7 @@ def test_change_spread_shows_every_source_and_every_dataset():
         np.arange(24.0).reshape(4, 2, 3), {"source_id": list("ABCD"), **coords},
         ("source_id", "region", "part"),
     )  # fmt: skip
-    names = ["product (sound)", "product (anchored)", "ensemble mean", "truth"]
+    names = ["ynet_sound", "ynet_anchored", "delta_change_31", "truth"]
     change = sources.rename(source_id="dataset").assign_coords(dataset=names)
     fig = draw(plots.change_spread(change.transpose("part", "dataset", "region"), sources))
     north = fig.axes[0]
@@ -566,7 +539,7 @@ def test_change_spread_shows_every_source_and_every_dataset():
     ]  # fmt: skip
     drawn = {line.get_label(): line for line in north.lines}
     np.testing.assert_array_equal(drawn["truth"].get_xdata(), [18, 19, 20])
-    assert len({drawn[name].get_marker() for name in names}) == 4  # apart without colour
+    assert len({line.get_marker() for line in drawn.values()}) == 5  # apart without colour
     assert [label.get_text() for label in north.get_yticklabels()] == coords["part"]
     assert fig.axes[1].get_title(loc="left") == "(b) south"
 
@@ -603,16 +576,18 @@ def numbers(diagram):
 
 
 def test_taylor_puts_a_point_at_its_angle_and_radius():
-    fig = draw(plots.taylor(statistics(reference=(1, 1), product=(1, 0.6), MIROC6=(0.5, 0.8))))
-    diagram, table = fig.axes
+    points = {"reference": (1, 1), "ynet_sound": (1, 0.6), "MIROC6": (0.5, 0.8)}
+    fig = draw(plots.taylor(statistics(**points)))
+    (diagram,) = fig.axes
     marks = [line.get_xydata()[0] for line in diagram.lines if line.get_marker() in ("D", "o")]
     # cos(angle) = r, so with r = 0.6 and radius 1 the point is at (0.6, 0.8)
     angle, radius = np.transpose(marks)
     np.testing.assert_allclose(radius * np.cos(angle), [0.6, 0.4])
     np.testing.assert_allclose(radius * np.sin(angle), [0.8, 0.3])
     assert np.rad2deg(diagram.get_xlim()[1]) == pytest.approx(90)
-    # the law of cosines: sqrt(1 + 1 - 1.2) and sqrt(1 + 0.25 - 0.8)
-    assert {"0.89", "0.67"} <= set(texts(table))
+    assert [text.get_text() for text in numbers(diagram)] == ["1", "2"]
+    legend = [text.get_text() for text in fig.legends[0].get_texts()]
+    assert legend == ["reference", "1 YNet (sound)", "2 MIROC6"]
 
 
 def test_taylor_opens_to_a_half_circle_for_a_negative_correlation():
@@ -620,28 +595,18 @@ def test_taylor_opens_to_a_half_circle_for_a_negative_correlation():
     assert np.rad2deg(fig.axes[0].get_xlim()[1]) == pytest.approx(180)
 
 
-def test_taylor_lists_a_dataset_without_values():
+def test_taylor_leaves_out_a_dataset_without_values():
     fig = draw(plots.taylor(statistics(a=(1.0, 0.3), b=(1.2, np.nan))))
-    assert [text.get_text() for text in numbers(fig.axes[0])] == ["1"]
-    assert texts(fig.axes[1]).count("–") == 2
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["reference", "1 a"]
 
 
-def test_taylor_gives_a_family_one_colour_and_no_two_numbers_one_place():
-    rng = np.random.default_rng(3)
-    points = {f"m{k}": (rng.normal(1, 0.1), rng.uniform(0.5, 0.7)) for k in range(27)}
-    families = {name: "odd" if k % 2 else "even" for k, name in enumerate(points)}
+def test_taylor_gives_a_family_one_colour_and_one_marker():
+    points = {name: (1, 0.5 + 0.1 * k) for k, name in enumerate("abcd")}
+    families = {"a": "even", "b": "odd", "c": "even", "d": "odd"}
     fig = draw(plots.taylor(statistics(**points), families=families))
-    diagram = fig.axes[0]
-    shades = {
-        to_hex(line.get_color()) for line in diagram.lines if line.get_markeredgewidth() == 0.4
-    }
-    assert len(shades) == 2
-    boxes = [Text.get_window_extent(text) for text in numbers(diagram)]  # without its line
-    assert len(boxes) == 27
-    # neighbours may touch, but no number hides the middle of another
-    for k, box in enumerate(boxes):
-        middles = [((b.x0 + b.x1) / 2, (b.y0 + b.y1) / 2) for b in boxes[:k] + boxes[k + 1 :]]
-        assert not any(box.contains(*middle) for middle in middles)
+    looks = [(to_hex(line.get_color()), line.get_marker()) for line in fig.axes[0].lines[1:]]
+    assert looks[0] == looks[2] != looks[1] == looks[3]
+    assert fig.legends[0].get_texts()[2].get_text() == "2 b (odd)"
 
 
 def test_figures_are_closed_for_pyplot_and_leave_its_settings_alone():

@@ -1,9 +1,13 @@
+from itertools import chain
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
+from smcore.config import ROOT
 from smcore.ynet import YNet, YNetConfig, count_parameters, initialise_he
 
 SMALL = {"in_channels": 3, "features": 8, "scale_factor": 4}
@@ -252,3 +256,32 @@ def test_initialise_he_starts_from_the_mean_of_the_reference():
     network = make_network(depth=3)
     initialise_he(network)
     assert torch.equal(network(*make_inputs()), torch.zeros(2, 1, 20, 28))
+
+
+def test_drawing_of_the_network_has_its_layers_and_channels():
+    drawing = ElementTree.parse(ROOT / "book" / "_static" / "architecture.svg")
+    drawn = [part.attrib for part in drawing.iter() if "data-layer" in part.attrib]
+    network = YNet(YNetConfig())
+    extractor = network.extractor
+    decoder = chain.from_iterable(zip(extractor.deconvolutions, extractor.decoder))
+    layers = [*extractor.encoder, *decoder, network.before_upsampling, network.after_upsampling]
+    layers += [network.fusion, network.output]
+    kinds = {(False, 3): "conv3x3", (True, 3): "deconv3x3", (False, 1): "conv1x1"}
+    expected = [
+        (
+            kinds[isinstance(layer, torch.nn.ConvTranspose2d), layer.kernel_size[0]],
+            *(str(layer.in_channels), str(layer.out_channels)),
+        )
+        for layer in layers
+    ]
+    with_weights = [part for part in drawn if "data-in" in part]
+    assert expected == [
+        tuple(part[f"data-{key}"] for key in ("layer", "in", "out")) for part in with_weights
+    ]
+    scales = {part["data-scale"] for part in drawn if part["data-layer"] == "bilinear"}
+    assert scales == {str(network.config.scale_factor)}
+    # the outputs of the encoder's layers 2, 4, ..., 14, the innermost last in and first out
+    skips = [int(part.get("data-skip")) for part in drawing.iter() if part.get("data-skip")]
+    assert skips == [14, 12, 10, 8, 6, 4, 2]
+    joined = {part.get("data-part"): part.get("data-channels") for part in drawing.iter()}
+    assert (joined["auxiliary"], joined["features"]) == ("2", "25") == ("2", joined["inputs"])

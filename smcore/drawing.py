@@ -1,0 +1,203 @@
+"""What figures share: levels, colours, dashes, letters, units as printed, lines, tables of colours.
+
+Levels, colours, markers and dashes stand in ``data/figures.yml``. Widths are those of a journal:
+8.5 cm for one column and 17.8 cm for two.
+"""
+
+import re
+from dataclasses import dataclass
+from string import ascii_letters
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+import yaml
+from matplotlib.colors import BoundaryNorm
+from matplotlib.ticker import MaxNLocator
+
+from smcore.config import ROOT, label
+
+ONE_COLUMN, TWO_COLUMNS = 8.5 / 2.54, 17.8 / 2.54  # inches
+MISSING = "0.87"  # ocean and missing cells
+FIGURES = yaml.safe_load((ROOT / "data" / "figures.yml").read_text(encoding="utf-8"))
+VERDICTS = FIGURES["verdicts"]
+styled = plt.rc_context(FIGURES["style"])  # decorates what draws
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """How a quantity is drawn: the same levels and colours in every figure."""
+
+    label: str
+    units: str  # CF
+    levels: tuple[float, ...]
+    cmap: str
+    extend: str = "both"
+
+    @property
+    def title(self):
+        return f"{self.label} ({written(self.units)})"
+
+    @property
+    def norm(self):
+        return BoundaryNorm(self.levels, plt.get_cmap(self.cmap).N, extend=self.extend)
+
+
+QUANTITIES = {name: Quantity(**values) for name, values in FIGURES["quantities"].items()}
+LOOKS = {
+    label(name): {"linestyle": (0, one.pop("dashes")) if "dashes" in one else "-"} | one
+    for name, one in FIGURES["looks"].items()
+}
+
+
+def look(name):
+    """Colour, marker and dashes of an experiment or dataset; one that is not known is a source."""
+    any_other = LOOKS["YNet"] if str(name).startswith("ynet_") else LOOKS["source"]
+    return LOOKS.get(printed(name), any_other)
+
+
+def written(units):
+    """CF units as they are printed: m3 m-3 becomes m³ m⁻³."""
+    raised = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+    units = {"1": "dimensionless"}.get(units, units.replace("decade-1", "per decade"))
+    return re.sub(r"(?<=[a-z])-?\d+", lambda power: power[0].translate(raised), units)
+
+
+def printed(value):
+    """A value of a coordinate as a page shows it."""
+    return str(value)[:7] if isinstance(value, np.datetime64) else label(value)
+
+
+def numeral(value, form="g"):
+    """A number with a true minus sign."""
+    return format(value, form).replace("-", "−")
+
+
+def quantity_of(field, quantity):
+    """The quantity of that name; refused are unknown ones, and a field in other units."""
+    if quantity not in QUANTITIES:
+        raise ValueError(f"`quantity` must be one of {list(QUANTITIES)}, got {quantity!r}")
+    expected = QUANTITIES[quantity].units
+    units = field.attrs.get("units", expected)
+    if re.sub(r"\bper (\w+)", r"\1-1", units).removeprefix("1 ") != expected:
+        raise ValueError(
+            f"`field` must be in {expected!r} to be drawn as {quantity!r}, got {units!r}: "
+            "convert it and set attrs['units']"
+        )
+    return QUANTITIES[quantity]
+
+
+def ordered(array, argument, *dims):
+    """The array with its dimensions in this order; others are refused."""
+    if set(array.dims) != set(dims):
+        raise ValueError(f"`{argument}` must have the dimensions {dims}, got {array.dims}")
+    return array.transpose(*dims)
+
+
+def figure_of(
+    titles, height, *, columns=None, width=None, beside=0.45, layout="constrained", **options
+):
+    """A figure and its axes, one a title, lettered if there are several.
+
+    Three stand in a row where that fills it, else two, unless `columns` says how many. In inches:
+    `width` of the figure, `height` of a row and what is `beside` the rows.
+    """
+    count = len(titles)
+    columns = columns or min(count, 3 if count % 3 == 0 else 2)
+    width = width or (ONE_COLUMN if columns == 1 else TWO_COLUMNS)
+    rows = -(-count // columns)
+    size = (width, beside + height * rows)
+    fig = plt.figure(figsize=size, dpi=200, facecolor="white", layout=layout)
+    plt.close(fig)  # it stays a complete figure; pyplot just does not show it a second time
+    axes = fig.subplots(rows, columns, squeeze=False, **options).flatten()
+    for ax in axes[count:]:
+        ax.remove()
+    for number, (ax, title) in enumerate(zip(axes, titles)):
+        letter = f"({ascii_letters[number % 52]}) " if count > 1 else ""
+        ax.set_title(letter + printed(title) if title else "")
+    return fig, axes[:count]
+
+
+def legend(fig, handles=None, **options):
+    """The figure with a legend below: of these handles, or of what the first axes shows."""
+    handles = handles or fig.axes[0].get_legend_handles_labels()[0]
+    if handles:
+        options = {"loc": "outside lower center", "ncols": min(len(handles), 4)} | options
+        fig.legend(handles=handles, **options)
+    return fig
+
+
+def colour_bar(fig, style, **place):
+    """A bar with every level: in the axes `cax`, or below the axes `ax`."""
+    mappable = plt.cm.ScalarMappable(style.norm, style.cmap)
+    place = {"orientation": "horizontal", "ticks": style.levels} | place
+    bar = fig.colorbar(mappable, **place)
+    bar.ax.set_xticklabels([numeral(level) for level in style.levels])
+    bar.set_label(style.title, labelpad=1)
+
+
+def lines_of(panels, height, *, levels=None, style=None, **options):
+    """A figure with lines: `panels` has an array (line, x) by title, `levels` horizontal lines.
+
+    Sources share one entry of the legend.
+    """
+    fig, axes = figure_of(list(panels), height, **options)
+    for ax, lines in zip(axes, panels.values()):
+        sources = [name for name in lines[lines.dims[0]].values if look(name) is LOOKS["source"]]
+        entries = dict.fromkeys(sources, "_") if len(sources) > 1 else {}
+        entries |= {name: f"{len(sources)} sources" for name in [*entries][:1]}
+        for name, line in zip(lines[lines.dims[0]].values, lines):
+            entry = {"label": entries.get(name, printed(name))}
+            ax.plot(line[line.dims[0]], line, **look(name) | entry | (style or {"marker": ""}))
+        for (name, value), dash in zip((levels or {}).items(), ["--", ":", "-."]):
+            ax.axhline(value, color="black", linewidth=0.8, linestyle=dash, label=printed(name))
+        ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        ax.margins(x=0.02)
+    return fig, axes
+
+
+def series_of(series, argument, dims, height, **options):
+    """Lines of `series` with dims (panel, line, x), and what they show beside them."""
+    series, theta = ordered(series, argument, *dims), QUANTITIES["theta"]
+    fig, axes = lines_of(dict(zip(series[dims[0]].values, series)), height, **options)
+    units = written(series.attrs.get("units", theta.units))
+    fig.supylabel(f"{series.attrs.get('long_name', theta.label)} ({units})", fontsize=7.5)
+    return fig, axes
+
+
+def mark(ax, x, y, name, **more):
+    """Points of a dataset, without a line."""
+    edge = {"linestyle": "none", "markeredgewidth": 0.4, "markeredgecolor": "black", "zorder": 4}
+    ax.plot(x, y, **{"markersize": 5, "label": printed(name)} | look(name) | edge | more)
+
+
+def tables_of(panels, quantity, height, *, shrink=1, **options):
+    """A figure of coloured cells: `panels` has cells (rows, columns) and their texts by title."""
+    style = QUANTITIES[quantity]
+    fig, axes = figure_of(list(panels), height, **options)
+    colours = {"norm": style.norm, "cmap": style.cmap, "cbar": False, "linewidths": 0.3}
+    for ax, (cells, text) in zip(axes, panels.values()):
+        rows, columns = (cells[dim].to_index().get_level_values(-1) for dim in cells.dims)
+        heads = {"yticklabels": rows, "xticklabels": [printed(name) for name in columns]}
+        numbers = {"annot": text, "fmt": "", "annot_kws": {"size": 6.5}}
+        sns.heatmap(cells.values, ax=ax, **heads, **numbers, **colours)
+        ax.tick_params(length=0)
+        ax.tick_params(axis="y", labelrotation=0)
+        ax.set_facecolor(MISSING)
+    shape = {"aspect": 50, "fraction": 0.04, "pad": 0.02, "shrink": shrink}
+    colour_bar(fig, style, ax=list(axes), **shape)
+    return fig, axes
+
+
+def extent(field):
+    """West, east, south and north edge of the cells."""
+    lon, lat = np.sort(field.lon), np.sort(field.lat)
+    x, y = (lon[1] - lon[0]) / 2, (lat[1] - lat[0]) / 2
+    return lon[0] - x, lon[-1] + x, lat[0] - y, lat[-1] + y
+
+
+def thinned(mask, size):
+    """Centres of the blocks of `size` x `size` cells of which at least half are True."""
+    blocks = mask.astype(float).coarsen(lat=size, lon=size, boundary="trim").mean()
+    lat, lon = np.nonzero(blocks.values >= 0.5)
+    return blocks.lon.values[lon], blocks.lat.values[lat]
