@@ -3,11 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from smcore.seasons import (
-    _monthly_mean_and_standard_deviation,
-    _months_covered,
-    _require_one_value_per_month,
-)
+from smcore.seasons import monthly_statistics, months_covered, require_monthly
 
 
 def ssmi(theta, *, baseline=("2015", "2100"), standard_deviation=None):
@@ -47,12 +43,12 @@ def ssmi(theta, *, baseline=("2015", "2100"), standard_deviation=None):
     line. The mean and the standard deviation of ensembles differ from those of a single
     source; the argument `standard_deviation` makes them comparable.
     """
-    _require_one_value_per_month(theta, "theta")
+    require_monthly(theta, "theta")
     past = theta.sel(time=slice(*baseline))
     if past.sizes["time"] == 0:
         raise ValueError(
             f"`baseline` must contain months of `theta`, got {baseline[0]} to {baseline[1]}, "
-            f"but `theta` covers {_months_covered(theta)}; choose a baseline inside"
+            f"but `theta` covers {months_covered(theta)}; choose a baseline inside"
         )
     units = theta.attrs.get("units"), getattr(standard_deviation, "attrs", {}).get("units")
     if None not in units and units[0] != units[1]:
@@ -61,7 +57,7 @@ def ssmi(theta, *, baseline=("2015", "2100"), standard_deviation=None):
             f"{units[1]!r}; convert it"
         )
 
-    mean, own = _monthly_mean_and_standard_deviation(past)
+    mean, own = monthly_statistics(past)
     spread = own if standard_deviation is None else standard_deviation
     month = theta["time"].dt.month
     with xr.set_options(arithmetic_join="exact"):
@@ -72,7 +68,7 @@ def ssmi(theta, *, baseline=("2015", "2100"), standard_deviation=None):
     index.attrs = {
         "long_name": "standardised soil moisture index",
         "units": "1",
-        "baseline": _months_covered(past),
+        "baseline": months_covered(past),
     }
     return index.drop_vars("month", errors="ignore").transpose(*theta.dims).rename("ssmi")
 
@@ -113,9 +109,9 @@ def interannual_std(predictors, period):
     if years.size < 2:
         raise ValueError(
             f"`period` must hold two or more years of `predictors`, got {period[0]} to "
-            f"{period[1]}, but `predictors` covers {_months_covered(predictors)}"
+            f"{period[1]}, but `predictors` covers {months_covered(predictors)}"
         )
-    _, spread = _monthly_mean_and_standard_deviation(past)
+    _, spread = monthly_statistics(past)
     typical = spread.median("source_id")
     typical.attrs = {
         "long_name": "median interannual standard deviation of the sources",
