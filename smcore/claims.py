@@ -2,7 +2,13 @@
 
 import re
 
-from smcore.config import LABELS
+import numpy as np
+import pandas as pd
+
+from smcore.config import LABELS, label, paper_claims
+from smcore.grids import box_mask, cell_area
+from smcore.metrics import area_share
+from smcore.seasons import MONTHS, SEASONS
 
 SCENARIO = re.compile(r"ssp\d{3}")
 PAPER_SCENARIOS = ("ssp126", "ssp245", "ssp370", "ssp585")
@@ -126,3 +132,197 @@ def level_with_best(scores, *, within):
     """
     ranked = scores.sort_values(ascending=False, kind="stable")
     return list(ranked.index[ranked > ranked.iloc[0] - within])
+
+
+# --- seasons ---
+
+CELLS = ("lat", "lon")
+PLATEAU = 3000  # m
+
+
+def season_findings(slopes, static, study, *, variant):
+    """Findings on the seasons, as :func:`finding` makes them, by claim id.
+
+    Parameters
+    ----------
+    slopes : xr.DataArray
+        Slopes of the seasonal index per decade, dimensions source_id (first of all the product,
+        then its sources), experiment_id, season, lat, lon.
+    static : xr.Dataset
+        ``study_area`` (bool) and ``elevation`` (m) of the cells.
+    study : Study
+        Names the study area and the boxes north, south and west.
+    variant : str
+        Which index it is, for the notes.
+    """
+    paper, place, boxes = paper_claims(), study.study_area.name, study.regions
+    inside, area = static["study_area"], cell_area(static["lat"], static["lon"])
+    masks = {key: inside & box_mask(static, boxes[key]) for key in ("north", "south", "west")}
+    north, south, west = (f", {boxes[key]}" for key in masks)
+    spring, summer, autumn, winter = (slopes.sel(season=name, drop=True) for name in SEASONS)
+    found = {}
+
+    def share(condition, mask=inside):
+        return area_share(condition, area, mask=mask)
+
+    def mean(slope, mask=inside):
+        return slope.weighted(area.where(mask, 0)).mean(CELLS)
+
+    def add(claim, values, holds=None, form="{:+.3f}", note="", region=""):
+        words = {"region": place + region, "note": "; ".join(filter(None, [note, variant]))}
+        found.update(_judged(paper[claim], values, holds, form, **words))
+
+    add("spring-area", share(spring < 0), form="{:.1f} %")
+    fast = share(winter <= paper["winter-south"]["limit"], masks["south"])
+    add("winter-south", fast, form="{:.1f} %", region=south)
+    dry, cold = share(slopes < 0), mean(winter, masks["south"])
+    least, most = dry.idxmin("season"), dry.idxmax("season")
+    note = "season with the smallest drying area"
+    add("summer-wettest", least, least == "JJA", "{}", note)
+    note = f"season with the largest drying area; mean winter slope{south}: {_listed(cold[0])}"
+    add("winter-driest", most, (most == "DJF") & (cold < 0), "{}", note)
+    wetting, note = mean(summer.where(summer > 0)), "mean over the cells that become wetter"
+    add("summer-wetting", wetting, wetting > paper["summer-wetting"]["limit"], "{:.3f}", note)
+    slower, ratio = paper["autumn-slower"]["limit"], mean(autumn.where(autumn > 0)) / wetting
+    note = f"SON over JJA, {note}; much lower: below {slower}"
+    add("autumn-slower", ratio, ratio < slower, "{:.2f}", note)
+    lowest = summer.where(inside).quantile(0.01, CELLS).drop_vars("quantile")
+    reached = (lowest <= paper["summer-drying"]["value"]).any("experiment_id")
+    note = "in a few areas: the lowest 1 % of the cells, in any scenario"
+    add("summer-drying", lowest, reached, note=note)
+    drying, note = mean(autumn.where(autumn < 0), masks["west"]), "mean over the cells that dry"
+    add("autumn-west", drying, drying <= paper["autumn-west"]["value"], note=note, region=west)
+    if slopes.sizes["experiment_id"] > 1:
+        low = inside & ~(masks["west"] & (static["elevation"] > PLATEAU))
+        growing, but = share(spring < 0, low), f" without land above {PLATEAU} m{west}"
+        add("spring-grows", growing, growing.diff("experiment_id") > 0, "{:.0f} %", region=but)
+        means = mean(slopes.sel(season=["JJA", "SON"]), masks["north"])
+        rise = means.isel(experiment_id=-1) - means.isel(experiment_id=0)
+        note = "mean slope of the strongest scenario less that of the weakest"
+        add("conclusion-north-autumn", rise, rise > 0, note=note, region=north)
+    return found
+
+
+# --- periods ---
+
+
+def period_findings(rates, study):
+    """Findings on the change rates of north and south, as :func:`finding` makes them, by claim id.
+
+    Parameters
+    ----------
+    rates : xr.DataArray
+        In %, dimensions source_id (first of all the product, then its sources), region, part,
+        period, experiment_id; the parts as in :func:`smcore.changes.portrait`.
+    study : Study
+        Names the study area and the boxes.
+    """
+    paper, found, over = paper_claims(), {}, ["period", "experiment_id"]
+    of = {name: rates.sel(region=name, drop=True) for name in rates["region"].values}
+    several = rates.sizes["period"] > 1
+
+    def add(claim, values, holds, note, *names, form="{:+.1f} %"):
+        boxes = "; ".join(f"{name}: {study.regions[name]}" for name in names)
+        words = {"region": f"study area ({study.study_area.name}), {boxes}", "note": note}
+        found.update(_judged(paper[claim], values, holds, form, **words))
+
+    def sizes(region):
+        return abs(of[region].sel(part=list(SEASONS))).mean(over)
+
+    def leads(values, names):
+        first = values["part"].isin(names)
+        return values.where(first).min("part") > values.where(~first).max("part")
+
+    size = "size: mean absolute change over all scenarios and periods"
+    if {"north", "south"} <= set(of) and several:
+        annual = abs(rates.sel(region=["north", "south"], part="annual"))
+        grows = (annual.diff("period") > 0).all("period").sum(["region", "experiment_id"])
+        rows, note = 2 * rates.sizes["experiment_id"], "each region and scenario; absolute value"
+        form = f"{{:.0f}} of {rows}"
+        add("rate-grows", grows, grows == rows, note, "north", "south", form=form)
+    if "north" in of:
+        may, august = of["north"].sel(part="May").min(over), of["north"].sel(part="Aug").max(over)
+        add("north-may", may, None, "the lowest over scenarios and periods", "north")
+        add("north-august", august, None, "the highest over scenarios and periods", "north")
+        spring, summer = (of["north"].sel(part=part).mean(over) for part in ("MAM", "JJA"))
+        holds = leads(sizes("north"), ["MAM", "JJA"]) & (spring < 0) & (summer > 0)
+        note = f"{size}, MAM and JJA above the others; signed, MAM negative and JJA positive"
+        add("north-seasons", sizes("north"), holds, note, "north")
+    if "south" in of:
+        holds, note = leads(sizes("south"), ["JJA", "DJF"]), f"{size}, JJA and DJF above the others"
+        add("south-seasons", sizes("south"), holds, note, "south")
+    if "south" in of and several and "ssp126" in rates["experiment_id"]:
+        months = of["south"].sel(part=list(MONTHS)).mean(over)
+        holds = leads(months, ["Jun", "Jul", "Aug"])
+        later = of["south"].isel(period=slice(1, None)).sel(experiment_id="ssp126", drop=True)
+        cold = later.sel(part=["Dec", "Jan"]).max(["part", "period"]) < 0
+        note = (
+            "means over scenarios and periods: June, July, August the highest; and December and "
+            "January under SSP1-2.6 negative in each period after the first"
+        )
+        add("south-months", months, holds & cold, note, "south")
+    return found
+
+
+def direction(rate, sources):
+    """Whether a product's change rate is "wetter" or "drier" than its baseline, or "undecided".
+
+    Undecided where fewer than 80 % of the `sources`, along source_id, have the sign of `rate`.
+    """
+    same = (np.sign(sources) == np.sign(rate)).mean("source_id")
+    return "undecided" if same < 0.8 or rate == 0 else ("wetter" if rate > 0 else "drier")
+
+
+def nearest_to_truth(rates, *, within=0.03):
+    """How far datasets are from the truth, as a table with the nearest first.
+
+    Parameters
+    ----------
+    rates : xr.DataArray
+        Change rates in %, dimension dataset, with ``truth`` among them, and any others.
+    within : float, default: 0.03
+        A network (``ynet_<preset>``) is level with the best one where its skill is less than
+        this below.
+
+    Returns
+    -------
+    pd.DataFrame
+        ``distance``, the mean absolute difference in percentage points; ``skill``, 1 less the
+        mean squared difference over the mean square of the truth; ``level``, as above.
+    """
+    over = [dim for dim in rates.dims if dim != "dataset"]
+    off = rates.drop_sel(dataset="truth") - rates.sel(dataset="truth")
+    skill = (1 - (off**2).mean(over) / (rates.sel(dataset="truth") ** 2).mean()).to_series()
+    best = level_with_best(skill[skill.index.str.startswith("ynet_")], within=within)
+    found = {"distance": abs(off).mean(over), "skill": skill, "level": skill.index.isin(best)}
+    return pd.DataFrame(found).sort_values("distance")
+
+
+def _judged(claim, values, holds, form, *, region, note):
+    """A finding on the product, with the range of the sources and in how many the claim holds.
+
+    `values`, and whether they fit, have source_id, the product first, and at most one other
+    dimension: of a source all have to. By default those fit that are near the paper's. Of
+    scenarios, those that the claim names; no finding without any.
+    """
+    if holds is None:
+        holds = abs(values - claim["value"]) < claim["margin"]
+        note = f"margin {claim['margin']} points; {note}"
+    if named := SCENARIO.findall(str(claim.get("experiment", ""))):
+        here = values["experiment_id"].isin(named).values
+        values, holds = values.isel(experiment_id=here), holds.isel(experiment_id=here)
+        if not here.any():
+            return {}
+    holds = holds.all([dim for dim in holds.dims if dim != "source_id"]).values
+    spread = "" if form == "{}" else f"{between_sources(values[1:], form)}; "
+    interval = f"{spread}holds in {holds[1:].sum()} of {holds[1:].size} sources"
+    words = {"region": region, "interval": interval, "note": note}
+    return {claim["id"]: finding(_listed(values[0], form), holds[0], **words)}
+
+
+def _listed(values, form="{:+.3f}"):
+    """A value, or those of one dimension: ``SSP1-2.6 +0.010, SSP5-8.5 -0.020``."""
+    if not values.dims:
+        return form.format(values.item())
+    named = zip(values[values.dims[0]].values, values.values)
+    return ", ".join(f"{label(name)} {form.format(value)}" for name, value in named)
