@@ -8,7 +8,6 @@ are not declared, because Snakemake deletes declared files before it runs a rule
 with their checksums stands for them, written last.
 """
 
-import ast
 import fcntl
 import json
 import os
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import jupytext
 
+from smcore import store
 from smcore.config import Study
 from snakemake.logging import logger
 from snakemake.settings.enums import Quietness
@@ -47,27 +47,33 @@ PRODUCTS = local(study.product("historical").parent)
 RESULTS, CHAPTERS = local(study.results), local(study.chapters)
 HTML = local(study.directory / "_build" / "html")
 
-# What a chapter leaves for others, and the chapters whose files it reads.
+# What a chapter leaves for others, in the order of reading, and the chapters whose files it reads.
 LEAVES = {
     "01_data_preparation": PREPARED / "manifest.json",
     "02_ynet_training": MODEL / "model.json",
     "03_fused_product": PRODUCTS / "manifest.json",
-    "04_validation": RESULTS / "04_validation.json",
-    "05_future_trends": RESULTS / "05_future_trends.json",
-    "06_seasonal_trends": RESULTS / "06_seasonal_trends.json",
-    "07_period_change": RESULTS / "07_period_change.json",
-    "08_ledger": RESULTS / "08_ledger.csv",
 }
-READS = {
-    "01_data_preparation": [],
-    "02_ynet_training": ["01_data_preparation"],
-    "03_fused_product": ["01_data_preparation", "02_ynet_training"],
-    "04_validation": ["01_data_preparation", "03_fused_product"],
-    "05_future_trends": ["01_data_preparation", "03_fused_product"],
-    "06_seasonal_trends": ["01_data_preparation", "03_fused_product"],
-    "07_period_change": ["01_data_preparation", "03_fused_product"],
-    "08_ledger": ["04_validation", "05_future_trends", "06_seasonal_trends", "07_period_change"],
+LEAVES |= {
+    chapter: RESULTS / f"{chapter}.json"
+    for chapter in (
+        "04_validation",
+        "05_future_trends",
+        "06_seasonal_trends",
+        "07_period_change",
+        "08_ledger",
+        "09_compared_with_what",
+        "10_is_the_trend_real",
+        "11_trend_preservation",
+        "12_where_ranking_turns",
+    )
 }
+LEAVES["08_ledger"] = RESULTS / "08_ledger.csv"
+READS = dict.fromkeys(LEAVES, ("01_data_preparation", "03_fused_product"))
+READS["01_data_preparation"] = ()
+READS["02_ynet_training"] = ("01_data_preparation",)
+READS["03_fused_product"] = ("01_data_preparation", "02_ynet_training")
+READS["08_ledger"] = [chapter for chapter in LEAVES if "04" <= chapter and chapter != "08_ledger"]
+READS["12_where_ranking_turns"] = ()
 USES_ALL_CORES = {"01_data_preparation", "02_ynet_training", "03_fused_product"}
 ALSO = {
     "02_ynet_training": RESULTS / "02_ynet_training.json",
@@ -94,37 +100,17 @@ if workflow.is_main_process and not workflow.dryrun:
     held = lock(local(study.directory / ".lock"), wait=False)
 
 
-def imported(code):
-    """Files of smcore that a piece of code imports."""
-    for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            origin = ".".join(filter(None, ["smcore" if node.level else None, node.module]))
-            names = [f"{origin}.{alias.name}" for alias in node.names] + [origin]
-        else:
-            continue
-        for name in names:
-            package, _, rest = name.partition(".")
-            path = Path("smcore", f"{rest.split('.')[0]}.py")
-            if package == "smcore" and (ROOT / path).is_file():
-                yield path
-
-
 def sources(chapter):
     """The chapter, modules it imports, directly or not, the data files they name, the models."""
     page = Path("notebooks", f"{chapter}.md")
     cells = jupytext.read(ROOT / page, fmt="md:myst").cells
     code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
-    found = {page: code}
-    waiting = set(imported(code))
-    while waiting:
-        path = waiting.pop()
-        found[path] = (ROOT / path).read_text()
-        waiting |= set(imported(found[path])) - found.keys()
-    text = "\n".join(found.values())
-    shipped = [path for path in (ROOT / "data").iterdir() if path.is_file() and path.name in text]
-    return sorted({str(local(path)) for path in [*found, *shipped, study.model_table]})
+    names = store.imported_with(*store.imports(code)) | store.WITHOUT_EFFECT & store.SOURCES.keys()
+    text = "\n".join([code, *(store.SOURCES[name] for name in names - {"config"})])
+    data = filter(Path.is_file, (ROOT / "data").iterdir())
+    shipped = [path for path in data if path.name in text or f"{path.stem}()" in text]
+    modules = [Path("smcore", f"{name}.py") for name in names]
+    return sorted({str(local(path)) for path in [page, *modules, *shipped, study.model_table]})
 
 
 def command(chapter):

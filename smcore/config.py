@@ -390,10 +390,26 @@ class Study(_Strict):
         return self.directory / "model" / f"{self.network.name}-{key}"
 
     def product(self, experiment_id):
-        """Path of the product of one experiment."""
+        """Path of the product of one experiment, in a folder for each configuration."""
         first, last = self.period(experiment_id)
         name = f"smcore_theta_{self.name}_{self.network.name}_{experiment_id}_{first}01-{last}12.nc"
-        return self.directory / "products" / name
+        key = _digest([member.model.name for member in self.members])
+        return self.directory / "products" / f"{self.network.name}-{key}" / name
+
+    def settings(self, *keys):
+        """Values by key, such as ``periods.train``, or ``models.NorESM2-LM.grid_label``.
+
+        For the records of what is kept: plain values, None where there is no such key.
+        """
+        values = self.model_dump(mode="json")
+        values["models"] = self.models.astype(str).to_dict("index")
+        found = {}
+        for key in keys:
+            value = values
+            for part in key.split("."):
+                value = value.get(part) if isinstance(value, dict) else None
+            found[key] = value
+        return found
 
     @property
     def outline(self):

@@ -27,9 +27,8 @@ from smcore.era5land import STANDARD_GRAVITY
 from smcore.grids import fine_grid
 from smcore.progress import track
 from smcore.regrid import regrid
-from smcore.store import replacing, sha256, write_json
+from smcore.store import recipe, replacing, sha256, whole, write_json
 
-WORLD_VERSION = 3  # to be raised with every change of the world: archives are then made anew
 WORLD = {"south": -10, "north": 80, "west": 30, "east": 180}  # where this world has land
 SUBSET = {"south": 0, "north": 75, "west": 40, "east": 170}  # what a subsetting service cuts
 GLOBAL_FILES = {("Alder", "ssp126"), ("Elm", "ssp585")}
@@ -50,8 +49,8 @@ def make_archive(directory, study, *, seed=0):
     ----------
     directory : Path
         New, empty or made by this function; receives ``CMIP6`` (data reference syntax) and
-        ``ERA5-Land``. An archive of the same study and seed is left as it is; any other one
-        that this function made is replaced.
+        ``ERA5-Land``. A whole archive that the same code made of the same study and seed is left as
+        it is; any other one that this function made is replaced.
     study : Study
         Its model table, sources, experiments, periods, domain and `demo` switches.
     seed : int, default: 0
@@ -72,18 +71,16 @@ def make_archive(directory, study, *, seed=0):
     _check(study)
     directory = Path(directory)
     manifest, unfinished = directory / "demo.json", directory / "demo.unfinished"
-    made = {"fingerprint": study.fingerprint(*KEYS), "seed": seed, "world": WORLD_VERSION}
-    if manifest.exists():
+    inputs = [ROOT / "data" / "land.geojson", study.model_table]
+    made = {"seed": seed} | recipe("demo", settings=study.settings(*KEYS), inputs=inputs)
+    made["inputs"] = sorted(made["inputs"].values())
+    if whole(manifest):
         found = json.loads(manifest.read_text())
         files = pd.DataFrame(found.pop("files"))
-        complete = all(
-            (directory / file.path).is_file()
-            and (directory / file.path).stat().st_size == file.bytes
-            for file in files.itertuples()
-        )
-        if found == made and complete:
+        if found == made and _complete(directory, files):
             return files
-    elif directory.exists() and any(directory.iterdir()) and not unfinished.exists():
+    made_here = manifest.exists() or unfinished.exists()
+    if directory.exists() and any(directory.iterdir()) and not made_here:
         raise FileExistsError(
             f"{directory} holds files that are not of the demo world: choose another folder"
         )
@@ -100,9 +97,17 @@ def make_archive(directory, study, *, seed=0):
         futures = [pool.submit(_write, source_id, directory, study, seed) for source_id in tasks]
         written = [future.result() for future in track(futures, "demo world")]
     files = pd.DataFrame([file for files in written for file in files]).sort_values("path")
-    write_json(made | {"files": files.to_dict("records")}, manifest)
+    write_json(made | {"files": files.to_dict("records")}, manifest, recipe("demo"))
     unfinished.unlink()
     return files.reset_index(drop=True)
+
+
+def _complete(directory, files):
+    """Whether every file of an archive is there, with the content that was written."""
+    return all(
+        (directory / file.path).is_file() and sha256(directory / file.path) == file.sha256
+        for file in files.itertuples()
+    )
 
 
 def truth(study, experiment_id):

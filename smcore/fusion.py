@@ -7,14 +7,15 @@ import torch
 import xarray as xr
 
 from smcore import product
-from smcore.prepared import open_static
+from smcore.machine import autocast_to, layout_of, precision
+from smcore.prepared import open_static, stored
 from smcore.progress import track
-from smcore.store import sha256
+from smcore.store import fresh, recipe, sha256
 from smcore.tensors import month_index
-from smcore.training import autocast_to, layout_of, load, open_inputs, precision
+from smcore.training import load, open_inputs
 
 
-def predict(trained, predictors, auxiliary, *, land, batch_size=12, dropout_seed=None):
+def predict(trained, predictors, auxiliary, *, land, batch_size=12):
     """Fused and downscaled theta for every month of the predictors.
 
     Parameters
@@ -27,9 +28,6 @@ def predict(trained, predictors, auxiliary, *, land, batch_size=12, dropout_seed
         Boolean, (lat, lon) on the fine grid.
     batch_size : int, default: 12
         Months at a time.
-    dropout_seed : int, optional
-        Keep the dropout of the training, drawn with this seed: one sample of Monte-Carlo dropout
-        (Gal and Ghahramani 2016, https://doi.org/10.48550/arXiv.1506.02142).
 
     Returns
     -------
@@ -45,9 +43,6 @@ def predict(trained, predictors, auxiliary, *, land, batch_size=12, dropout_seed
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network = trained.network.to(device, memory_format=layout_of(chosen)).eval()
     fields = fields.to(device, memory_format=layout_of(chosen))
-    if dropout_seed is not None:
-        torch.manual_seed(dropout_seed)
-        network.dropout.train()
     batches = torch.arange(len(x)).split(batch_size)
     with torch.inference_mode(), autocast_to(chosen):
         for batch in track(batches, "months"):
@@ -75,41 +70,54 @@ def fuse(study, experiment_id):
     Returns
     -------
     Path
-        Name of the product, as `study.product` says: of an ensemble or of samples of dropout
-        their mean and standard deviation.
+        Name of the product, as `study.product` says: of an ensemble the mean of its networks,
+        with their standard deviation beside it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the network has not been trained, or the prepared store is not there.
+    ValueError
+        If one of them is damaged or out of date; the message names the chapter to run.
     """
     path, networks = study.product(experiment_id), [load(member) for member in study.members]
     models = [member.model for member in study.members]
-    provenance = {
-        "experiment_id": experiment_id,
-        "best_epoch": " ".join(str(trained.best_epoch) for trained in networks),
-        "model": " ".join(model.name for model in models),
-        "weights": " ".join(sha256(model / "model.safetensors") for model in models),
-        "precision": " ".join(_precision(trained) for trained in networks),
-        "dropout_samples": study.dropout_samples or 0,
-        "inputs": json.dumps(_inputs(study, experiment_id)),
-    }
-    if path.exists():
-        with xr.open_dataset(path) as found:
-            if all(found.attrs.get(name) == value for name, value in provenance.items()):
-                return path
+    runs = dict.fromkeys(
+        ["historical", experiment_id] if study.network.anchored else [experiment_id]
+    )
+    names = [f"theta_{source_id}_{run}.nc" for run in sorted(runs) for source_id in study.sources]
+    inputs = [stored(study, name) for name in ["reference.nc", "static.nc", *names]]
+    made = recipe(
+        *("fusion", "product"),
+        settings=study.settings("title", "network", "sources", "seeds", "periods.train"),
+        inputs=[*inputs, *(model / "model.safetensors" for model in models)],
+    )
+    if fresh(path, made):
+        return path
     predictors, auxiliary, anchor = open_inputs(study, experiment_id)
     land, std = open_static(study)["land"], None
-    seeds = range(study.dropout_samples) if study.dropout_samples else [None]
-    (network, seed), *others = [(network, seed) for network in networks for seed in seeds]
-    mean = predict(network, predictors, auxiliary, land=land, dropout_seed=seed)
-    if others:
+    mean = predict(networks[0], predictors, auxiliary, land=land)
+    if len(networks) > 1:
         squares = xr.zeros_like(mean)
         # One field at a time, after Welford (1962), https://doi.org/10.2307/1266577
-        for count, (network, seed) in enumerate(others, 2):
-            theta = predict(network, predictors, auxiliary, land=land, dropout_seed=seed)
+        for count, network in enumerate(networks[1:], 2):
+            theta = predict(network, predictors, auxiliary, land=land)
             deviation = theta - mean
             mean += deviation / count
             squares += deviation * (theta - mean)
         std = (squares / (count - 1)) ** 0.5
     if anchor is not None:
         mean += anchor
-    product.write(mean, path, study=study, std=std, provenance=provenance)
+    provenance = {
+        "experiment_id": experiment_id,
+        "best_epoch": " ".join(str(trained.best_epoch) for trained in networks),
+        "model": " ".join(model.name for model in models),
+        "weights": " ".join(sha256(model / "model.safetensors") for model in models),
+        "precision": " ".join(_precision(trained) for trained in networks),
+        "code": made["code"],
+        "inputs": json.dumps(_inputs(study, experiment_id)),
+    }
+    product.write(mean, path, study=study, std=std, provenance=provenance, recipe=made)
     return path
 
 
@@ -120,7 +128,7 @@ def _precision(trained):
 
 def _inputs(study, experiment_id):
     """Versions, tracking ids and checksum of the prepared series of every source."""
-    manifest = json.loads((study.prepared / "manifest.json").read_text())
+    manifest = json.loads(stored(study, "manifest.json").read_text())
     return {
         row["source_id"]: {
             "versions": row["versions"],

@@ -6,19 +6,20 @@ grid, and ``manifest.json`` with the checksum of each file and the quality repor
 """
 
 import json
+import os
 from dataclasses import asdict
 
 import dask
 import shapely
 import xarray as xr
 
-import smcore
 from smcore import cmip6, era5land
 from smcore.cmip6 import QualityReport
+from smcore.config import ROOT
 from smcore.grids import coarse_grid, fine_grid, uncovered
 from smcore.progress import track
 from smcore.regrid import fill_nearest, is_rectilinear, regrid
-from smcore.store import sha256, write_dataset, write_json, write_text
+from smcore.store import fresh, recipe, sha256, write_dataset, write_json, write_table
 
 OPEN_FILES = 2  # each keeps up to 64 MB of chunks in memory
 
@@ -50,7 +51,8 @@ def _prepare(study):
     series = [(s, e) for s in study.sources for e in ("historical", *study.experiments)]
     prepared = [_prepare_source(study, files, *pair) for pair in track(series, "sources")]
     reports = [report for report, _ in prepared]
-    write_text(QualityReport.table(reports).to_csv(index=False), study.prepared / "quality.csv")
+    table = QualityReport.table(reports)
+    write_table(table, study.prepared / "quality.csv", recipe("prepare"), index=False)
 
     problems = [error for report in reports for error in report.errors]
     if problems and files.attrs["ignored"]:
@@ -80,15 +82,9 @@ def _prepare(study):
     paths += [_prepare_reference(study, reference, invariant, area), study.prepared / "static.nc"]
     checksums = {path.name: sha256(path) for path in paths}
     quality = [asdict(report) for report in reports]
-    write_json({"files": checksums, "quality": quality}, study.prepared / "manifest.json")
+    manifest = {"files": checksums, "quality": quality}
+    write_json(manifest, study.prepared / "manifest.json", recipe("prepare", inputs=paths))
     return reports
-
-
-def _key(directory, paths, *settings):
-    """What a prepared file depends on: this version, its native files as they are, settings."""
-    stats = [(str(path.relative_to(directory)), path.stat()) for path in paths]
-    stamps = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
-    return json.dumps([smcore.__version__, stamps, *settings])
 
 
 def _prepare_source(study, files, source_id, experiment_id):
@@ -104,12 +100,18 @@ def _prepare_source(study, files, source_id, experiment_id):
         "missing_first_month": study.missing_first_month,
         "accepted": study.accepted.get(source_id, ()),
     }
+    past = experiment_id == "historical"
+    settings = study.settings(
+        *("domain", "registration", "network.regridding", "missing_first_month"),
+        *(f"versions.{source_id}.{experiment_id}", f"accepted.{source_id}"),
+        *(f"periods.{'historical' if past else 'future'}", f"models.{source_id}.grid_label"),
+        f"models.{source_id}.{'member_hist' if past else 'member_ssp'}",
+    )
     here = files[(files["source_id"] == source_id) & (files["experiment_id"] == experiment_id)]
-    key = _key(study.cmip6_directory, here["path"], chosen, options, study.fingerprint("domain"))
-    if path.exists():
+    made = recipe("prepare", settings=settings, inputs=_readable(here["path"]))
+    if fresh(path, made):
         with xr.open_dataset(path) as found:
-            if found.attrs.get("key") == key:
-                return QualityReport(**json.loads(found.attrs["quality"])), path
+            return QualityReport(**json.loads(found.attrs["quality"])), path
 
     theta, report = cmip6.read_series(
         files, source_id, experiment_id, region=study.domain, **chosen, **options
@@ -128,21 +130,21 @@ def _prepare_source(study, files, source_id, experiment_id):
         return report, path
     dataset = dataset.drop_vars(["lat_bnds", "lon_bnds"], errors="ignore")
     dataset["theta"].attrs = {"long_name": "volumetric water content, 0-10cm", "units": "m3 m-3"}
-    dataset.attrs = {"key": key, "quality": json.dumps(asdict(report))}
-    write_dataset(dataset, path)
+    dataset.attrs = {"quality": json.dumps(asdict(report))}
+    write_dataset(dataset, path, made)
     return report, path
 
 
 def _prepare_reference(study, reference, invariant, area):
     path, static_path = study.prepared / "reference.nc", study.prepared / "static.nc"
     files = era5land.find_files(study.era5land_directory)
-    names = ("domain", "scale_factor", "depth", "study_area")
-    settings = (study.periods.historical, study.fingerprint(*names))
-    key = _key(study.era5land_directory, files, *settings)
-    if path.exists() and static_path.exists():
-        with xr.open_dataset(static_path) as found:
-            if found.attrs.get("key") == key:
-                return path
+    settings = study.settings(
+        *("domain", "registration", "scale_factor", "depth", "study_area", "periods.historical"),
+        "network.regridding",
+    )
+    made = recipe("prepare", settings=settings, inputs=[*files, ROOT / "data/countries.geojson"])
+    if fresh(path, made) and fresh(static_path, made):
+        return path
     grid = fine_grid(
         study.domain, scale_factor=study.scale_factor, registration=study.registration
     ).drop_vars(["lat_bnds", "lon_bnds"])
@@ -150,7 +152,7 @@ def _prepare_reference(study, reference, invariant, area):
     theta = regrid(reference, grid, method=method).rename("theta").assign_attrs(reference.attrs)
     # Some months at a time keep the memory small; in order, they give the same bytes each time.
     with dask.config.set(scheduler="synchronous"):
-        write_dataset(theta.to_dataset(), path)
+        write_dataset(theta.to_dataset(), path, made)
 
     static = xr.Dataset(
         {
@@ -165,5 +167,10 @@ def _prepare_reference(study, reference, invariant, area):
     inside = shapely.contains_xy(area, lon.values, lat.values)
     static["land"] = land.astype("int8").drop_attrs()
     static["study_area"] = static["land"] * inside.astype("int8")
-    write_dataset(static.fillna(0).assign_attrs(key=key), static_path)
+    write_dataset(static.fillna(0), static_path, made)
     return path
+
+
+def _readable(paths):
+    """The files that can be read; the others are reported where they are opened."""
+    return [path for path in paths if path.is_file() and os.access(path, os.R_OK)]

@@ -2,29 +2,45 @@
 
 import xarray as xr
 
-
-def _stored(study, name):
-    path = study.prepared / name
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: not prepared yet; run chapter 01_data_preparation")
-    return path
+from smcore.store import checked
 
 
 def open_predictors(study, experiment_id):
-    """theta(source_id, time, lat, lon) in m3 m-3 on the coarse grid, ocean filled."""
-    fields = [
-        xr.load_dataarray(_stored(study, f"theta_{source_id}_{experiment_id}.nc"))
-        for source_id in study.sources
-    ]
+    """Fields of the sources on the coarse grid.
+
+    Parameters
+    ----------
+    study : Study
+        Its prepared store must exist.
+    experiment_id : str
+        ``historical`` or a scenario.
+
+    Returns
+    -------
+    xr.DataArray
+        theta(source_id, time, lat, lon) in m3 m-3, the ocean filled from the nearest land.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file of the store is not there; the message names the chapter that makes it.
+    ValueError
+        If one is damaged or out of date.
+    """
+    paths = [stored(study, f"theta_{name}_{experiment_id}.nc") for name in study.sources]
     index = xr.Variable("source_id", list(study.sources))
+    fields = [xr.load_dataarray(path) for path in paths]
     return xr.concat(fields, index, join="exact", combine_attrs="override").assign_coords(
         source_id=list(study.sources)
     )
 
 
 def open_reference(study):
-    """theta(time, lat, lon) in m3 m-3 of the reference on the fine grid."""
-    return xr.open_dataset(_stored(study, "reference.nc"))["theta"]
+    """theta(time, lat, lon) in m3 m-3 of the reference on the fine grid, loaded when it is used.
+
+    Raises FileNotFoundError or ValueError as :func:`open_predictors`.
+    """
+    return xr.open_dataset(stored(study, "reference.nc"))["theta"]
 
 
 def open_static(study):
@@ -35,6 +51,16 @@ def open_static(study):
     xr.Dataset
         ``elevation`` (m), ``land_fraction`` (0..1), and the booleans ``land`` (where the
         reference has a value) and ``study_area`` (land inside the study's polygons).
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the file is not there, or is damaged or out of date.
     """
-    static = xr.load_dataset(_stored(study, "static.nc"))
+    static = xr.load_dataset(stored(study, "static.nc"))
     return static.assign({name: static[name].astype(bool) for name in ("land", "study_area")})
+
+
+def stored(study, name):
+    """Path of a file of the prepared store, checked."""
+    return checked(study.prepared / name, "01_data_preparation", study=study)

@@ -1,7 +1,6 @@
 """The product: fused, downscaled theta of one experiment as a CF file."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,12 +8,12 @@ import xarray as xr
 
 import smcore
 from smcore.soil import SATURATION
-from smcore.store import write_dataset
+from smcore.store import checked, write_dataset
 
 DEPTH_BOUNDS = {"0-7cm": (0.0, 0.07), "0-10cm": (0.0, 0.1)}  # m
 
 
-def write(theta, path, *, study, std=None, provenance=None):
+def write(theta, path, *, study, std=None, provenance=None, recipe=None):
     """Write the product of one experiment.
 
     Parameters
@@ -26,9 +25,11 @@ def write(theta, path, *, study, std=None, provenance=None):
     study : Study
         Says domain, depth, sources, periods and network.
     std : xr.DataArray, optional
-        Standard deviation between the networks of an ensemble, or samples of dropout, as `theta`.
+        Standard deviation between the networks of an ensemble, as `theta`.
     provenance : dict, optional
         Further global attributes.
+    recipe : dict, optional
+        What it was made from, see :func:`smcore.store.recipe`.
 
     Returns
     -------
@@ -64,7 +65,7 @@ def write(theta, path, *, study, std=None, provenance=None):
     if std is not None:
         dataset["theta_std"] = std.transpose("time", "lat", "lon").astype("float32")
         dataset["theta_std"].attrs = {
-            "long_name": f"standard deviation of theta {_estimates(study)}",
+            "long_name": f"standard deviation of theta between {len(study.members)} networks",
             "units": "m3 m-3",
             "grid_mapping": "crs",
         }
@@ -142,17 +143,10 @@ def write(theta, path, *, study, std=None, provenance=None):
     write_dataset(
         dataset,
         path,
+        recipe,
         time_bnds={"units": "days since 1850-01-01", "dtype": "float64"},
     )
     return outside
-
-
-def _estimates(study):
-    networks = f"{len(study.members)} networks"
-    if not study.dropout_samples:
-        return f"between {networks}"
-    samples = f"between {study.dropout_samples} samples of dropout"
-    return f"{samples} from each of {networks}" if len(study.members) > 1 else samples
 
 
 def open_product(path):
@@ -173,10 +167,10 @@ def open_product(path):
     ------
     FileNotFoundError
         If the file is not there yet; chapter 3 makes it.
+    ValueError
+        If it is damaged, or its network, its inputs or the code have changed since.
     """
-    if not Path(path).exists():
-        raise FileNotFoundError(f"{path}: there is no such product; run chapter 03_fused_product")
-    dataset = xr.open_dataset(path)
+    dataset = xr.open_dataset(checked(path, "03_fused_product"))
     theta = dataset["theta"].drop_vars("depth")
     theta.attrs |= {"title": dataset.attrs["title"], "network": dataset.attrs["network"]}
     return theta

@@ -1,36 +1,120 @@
-"""Finished files: what stands under a final name is complete."""
+"""Finished files, and one rule for what may be used again.
 
+What stands under a final name is complete: it is written under another name and renamed. Beside
+each kept file lies its record, ``.<name>.made``: the checksum of its content, and its recipe, that
+is what it was made from. A file is *fresh* if its recipe is the present one, and *whole* if its
+content has the checksum that was recorded. What makes a file asks :func:`fresh` and makes it anew
+where it is not; what reads one asks :func:`checked`, which refuses a file that is damaged or stale.
+"""
+
+import ast
 import hashlib
+import io
 import json
 import os
+import socket
+import sys
+import tokenize
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
+# As they were when this process began: what runs is what is recorded.
+SOURCES = {path.stem: path.read_text("utf-8") for path in Path(__file__).parent.glob("*.py")}
+CHUNK_MONTHS = 12  # along time, in NetCDF files
+SHIPPED = Path(__file__).resolve().parents[1] / "data"  # files that come with the project
+WITHOUT_EFFECT = {"__init__", "config", "progress", "store"}  # on what a step computes
+_read = {}  # paths that this process has checked, with their checksums
+
+
+# --- files ---------------------------------------------------------------------------------
+
 
 @contextmanager
 def replacing(path):
-    """A temporary path that takes the name `path` when the block ends without an error."""
+    """A temporary path that takes the name `path` when the block ends without an error.
+
+    What killed processes of this machine have left in the same folder is removed.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    _sweep(path.parent)
+    part = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.part")
     try:
         yield part
+        _to_disk(part)
         os.replace(part, path)
+        _to_disk(path.parent)
     finally:
         part.unlink(missing_ok=True)
 
 
-def write_text(text, path):
-    """Write a text file, atomically."""
+@contextmanager
+def keeping(path, made=None):
+    """As :func:`replacing`, with a record of what the file was made from.
+
+    Parameters
+    ----------
+    path : Path
+        Final name of the file.
+    made : dict, optional
+        From :func:`recipe`; by default the code that is loaded and the files that this process
+        has checked.
+    """
     with replacing(path) as part:
+        yield part
+        # The record first: whichever file a killed process leaves, its checksum is in there.
+        entry = {"sha256": sha256(part), "recipe": beside(made or _session(), path)}
+        entries = [entry, *([recorded(path)] if whole(path) else [])]
+        with replacing(_record_path(path)) as text:
+            text.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
+        _read.pop(Path(path).absolute(), None)
+
+
+def _to_disk(path):
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sweep(folder):
+    for part in folder.glob(f".*.{socket.gethostname()}-*.part"):
+        process = part.name.removesuffix(".part").rpartition("-")[2]
+        try:
+            os.kill(int(process), 0)
+        except ProcessLookupError:
+            part.unlink(missing_ok=True)
+        except (PermissionError, ValueError):
+            continue  # another user's, or none of ours
+
+
+def write_text(text, path, recipe=None):
+    """Write a text file and its record; by default its recipe is what this process has read."""
+    with keeping(path, recipe) as part:
         part.write_text(text, encoding="utf-8")
 
 
-def write_json(values, path):
-    """Write `values` as JSON, atomically."""
-    write_text(json.dumps(values, indent=1, default=_plain) + "\n", path)
+def write_json(values, path, recipe=None):
+    """Write `values` as JSON, with a record as of :func:`write_text`."""
+    write_text(json.dumps(values, indent=1, default=_plain) + "\n", path, recipe)
+
+
+def write_table(table, path, recipe=None, **options):
+    """Write a DataFrame as CSV, with a record as of :func:`write_text`.
+
+    Further `options` are those of ``DataFrame.to_csv``.
+    """
+    write_text(table.to_csv(**options), path, recipe)
+
+
+def write_figure(figure, path, recipe=None):
+    """Write a matplotlib figure as PNG with 200 dots an inch, with a record as of `write_text`."""
+    with keeping(path, recipe) as part:
+        figure.savefig(part, dpi=200, format="png")
 
 
 def _plain(value):
@@ -39,8 +123,8 @@ def _plain(value):
     return str(value)
 
 
-def write_dataset(dataset, path, *, chunk_months=12, **encoding):
-    """Write a dataset as compressed NetCDF-4 in the way of CF, atomically.
+def write_dataset(dataset, path, recipe=None, **encoding):
+    """Write a dataset as compressed NetCDF-4 in the way of CF, with a record as of `write_text`.
 
     Parameters
     ----------
@@ -49,8 +133,8 @@ def write_dataset(dataset, path, *, chunk_months=12, **encoding):
         and bounds without one, times as days in float64.
     path : Path
         Final name of the file.
-    chunk_months : int, default: 12
-        Length of a chunk along ``time``.
+    recipe : dict, optional
+        What it was made from, see :func:`recipe`.
     **encoding
         Further encoding by variable name.
     """
@@ -60,7 +144,7 @@ def write_dataset(dataset, path, *, chunk_months=12, **encoding):
         field = name in dataset.data_vars and not name.endswith("_bnds")
         if field and variable.ndim > 1 and variable.dtype.kind == "f":
             chunks = [
-                min(size, chunk_months) if dim == "time" else size
+                min(size, CHUNK_MONTHS) if dim == "time" else size
                 for dim, size in variable.sizes.items()
             ]
             settings[name] = {
@@ -77,11 +161,225 @@ def write_dataset(dataset, path, *, chunk_months=12, **encoding):
                 settings[name]["units"] = "days since 1850-01-01"
     for name, extra in encoding.items():
         settings[name] = settings.get(name, {}) | extra
-    with replacing(path) as part:
+    with keeping(path, recipe) as part:
         dataset.to_netcdf(part, engine="netcdf4", encoding=settings)
 
 
+# --- records -------------------------------------------------------------------------------
+
+
+def recipe(*modules, settings=None, inputs=()):
+    """What a file is made from.
+
+    Parameters
+    ----------
+    *modules : str
+        Modules of smcore whose code makes the file; what they import from smcore counts as well.
+    settings : dict, optional
+        The values that matter, such as :meth:`smcore.config.Study.settings` gives them.
+    inputs : iterable of Path
+        The files that it is made from.
+
+    Returns
+    -------
+    dict
+        With checksums in place of code and inputs; no time stamps, so that two machines agree.
+    """
+    return {
+        "modules": sorted(modules),
+        "code": code_digest(*modules),
+        "settings": json.loads(json.dumps(settings or {}, default=_plain)),
+        "inputs": {str(Path(path).absolute()): sha256(path) for path in inputs},
+    }
+
+
+def _session():
+    """The recipe of a result: the code that is loaded, and the files that were checked."""
+    loaded = {name.partition(".")[2] for name in sys.modules if name.startswith("smcore.")}
+    made = recipe(*sorted(loaded & SOURCES.keys() - WITHOUT_EFFECT))
+    return made | {"inputs": {str(path): checksum for path, checksum in sorted(_read.items())}}
+
+
+def beside(made, path):
+    """A recipe whose inputs are named from the folder of a file, so that a study may be moved."""
+    folder = Path(path).absolute().parent
+    inputs = {
+        f"shipped:{one.name}" if one.parent == SHIPPED else os.path.relpath(one, folder): value
+        for one, value in ((Path(name), value) for name, value in made["inputs"].items())
+    }
+    return made | {"inputs": inputs}
+
+
+def _record_path(path):
+    return Path(path).with_name(f".{Path(path).name}.made")
+
+
+@cache
+def _parsed(text):
+    return json.loads(text)
+
+
+def recorded(path):
+    """The checksum and the recipe of a file as recorded, or None without a file or a record."""
+    try:
+        with open(_record_path(path), encoding="utf-8") as file:
+            entries = _parsed(file.read())
+        content = sha256(path)
+        return next((one for one in entries if one["sha256"] == content), entries[0])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def whole(path):
+    """Whether the content of a file is what was recorded when it was written."""
+    found = recorded(path)
+    return found is not None and sha256(path) == found["sha256"]
+
+
+def fresh(path, made):
+    """Whether a file is whole and was made by this recipe: then it need not be made again."""
+    return whole(path) and recorded(path)["recipe"] == beside(made, path)
+
+
+def differences(found, made):
+    """In words, in what two recipes differ, paths by their names."""
+    words = ["the code"] if found["code"] != made["code"] else []
+    for key in ("settings", "inputs"):
+        names = found[key].keys() | made[key].keys()
+        differ = [name for name in sorted(names) if found[key].get(name) != made[key].get(name)]
+        words += [os.path.basename(name) if key == "inputs" else name for name in differ]
+    return ", ".join(words)
+
+
+def checked(path, chapter, *, study=None):
+    """A file that may be used: finished, whole, and made by what is there now.
+
+    Parameters
+    ----------
+    path : Path
+        A file that another step has made.
+    chapter : str
+        The chapter that makes it, which the errors name.
+    study : Study, optional
+        The settings that were recorded have to be those of this study.
+
+    Returns
+    -------
+    Path
+        `path` itself.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file is not there.
+    ValueError
+        If it is damaged or has no record, or if it is stale: made by other code, settings or
+        inputs than the present ones.
+    """
+    path = Path(path).absolute()
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: there is no such file yet; run chapter {chapter}")
+    if not whole(path):
+        raise ValueError(
+            f"{path} is damaged: its content is not what was written; run chapter {chapter}, which "
+            "makes it anew"
+        )
+    why = _stale(path)
+    if study is not None:
+        settings = recorded(path)["recipe"]["settings"]
+        now = study.settings(*settings)
+        why += [f"{key} was {settings[key]!r}" for key in settings if settings[key] != now[key]]
+    if why:
+        raise ValueError(f"{path} is out of date ({'; '.join(why)}): run chapter {chapter} again")
+    _read[path] = recorded(path)["sha256"]
+    return path
+
+
+def _stale(path):
+    """Why a file is not what would be made now: its code and inputs, and what these are made of."""
+    made = recorded(path)["recipe"]
+    unknown = set(made["modules"]) - SOURCES.keys()
+    if unknown or code_digest(*made["modules"]) != made["code"]:
+        return [f"the code that made {path.name} has changed"]
+    why = []
+    for name, checksum in made["inputs"].items():
+        source = Path(os.path.normpath(path.parent / name))
+        found = recorded(source)
+        if found is None:
+            continue  # a native file, which the first chapter checks
+        if found["sha256"] != checksum:
+            why.append(f"{source.name} has changed")
+        else:
+            why += _stale(source)
+    return list(dict.fromkeys(why))
+
+
 def sha256(path):
-    """Checksum of a file, in hexadecimal digits."""
+    """Checksum of a file, in hexadecimal digits; read once, as long as it does not change."""
+    path = Path(path).absolute()
+    stat = path.stat()
+    return _checksum(str(path), stat.st_size, stat.st_mtime_ns, stat.st_ino)
+
+
+@cache
+def _checksum(path, *_):
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# --- code ----------------------------------------------------------------------------------
+
+
+def code_digest(*modules):
+    """Checksum of the code of modules of smcore and of what they import, directly or not.
+
+    Docstrings, comments and blank lines do not count, nor do the modules in `WITHOUT_EFFECT`.
+    """
+    names = sorted(imported_with(*modules))
+    text = "\0".join(f"{name}\0{_bare(SOURCES[name])}" for name in names)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def imported_with(*modules):
+    """Names of these modules of smcore and of those that they import, directly or not."""
+    found, waiting = set(), set(modules) - WITHOUT_EFFECT
+    while waiting:
+        found |= waiting
+        needed = set().union(*(imports(SOURCES[name]) for name in waiting))
+        waiting = needed - found - WITHOUT_EFFECT
+    return found
+
+
+@cache
+def imports(code):
+    """Names of the modules of smcore that a piece of code imports."""
+    found = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[2] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            origin = ".".join(filter(None, ["smcore" if node.level else None, node.module]))
+            if origin == "smcore":
+                found |= {alias.name for alias in node.names}
+            elif origin.startswith("smcore."):
+                found.add(origin.split(".")[1])
+    return frozenset(found & SOURCES.keys())
+
+
+@cache
+def _bare(code):
+    """Code without comments, docstrings, blank lines and trailing space, for any Python."""
+    lines = code.splitlines()
+    for token in tokenize.generate_tokens(io.StringIO(code).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
+            node, clean=False
+        ):
+            first = node.body[0]
+            lines[first.lineno - 1 : first.end_lineno] = [""] * (
+                first.end_lineno - first.lineno + 1
+            )
+    return "\n".join(line.rstrip() for line in lines if line.strip())

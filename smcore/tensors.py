@@ -1,9 +1,49 @@
-"""Labelled arrays to tensors: statistics of the training period, and splits by time."""
+"""What a network sees: labelled inputs, their statistics in the training period, tensors."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+import xarray as xr
+
+from smcore.baselines import anomalies, with_climatology
+from smcore.prepared import open_predictors, open_reference, open_static
+from smcore.seasons import monthly_climatology
+
+STATIC = ("elevation", "land_fraction")
+AUXILIARY = {"static": STATIC, "climatology": ("climatology",), "none": ()}
+
+
+def open_inputs(study, experiment_id):
+    """What the network sees in an experiment, and what its output is added to.
+
+    Returns
+    -------
+    predictors : xr.DataArray
+        (source_id, time, lat, lon) on the coarse grid: theta in m3 m-3 or, of an anchored
+        network, its anomalies from the training period, smoothed over years. A scenario
+        continues the historical run of its source.
+    auxiliary : xr.Dataset
+        The fields on the fine grid that the preset names.
+    anchor : xr.DataArray or None
+        Of an anchored network, (time, lat, lon) in m3 m-3 on the fine grid: the climatology of
+        the reference in the training period plus the mean of these anomalies.
+    """
+    preset, train = study.network, study.periods.train
+    predictors, reference = open_predictors(study, experiment_id), open_reference(study)
+    auxiliary = open_static(study)
+    if preset.auxiliary == "climatology":
+        auxiliary["climatology"] = monthly_climatology(reference.sel(time=slice(*train)))
+    auxiliary = auxiliary.drop_vars(auxiliary.data_vars.keys() - set(AUXILIARY[preset.auxiliary]))
+    if not preset.anchored:
+        return predictors, auxiliary, None
+    time = predictors["time"]
+    if experiment_id != "historical":
+        past = open_predictors(study, "historical")
+        predictors = xr.concat([past, predictors], "time", join="exact")
+    anomaly = anomalies(predictors, train_period=train, years=preset.smoothing).sel(time=time)
+    anchor = with_climatology(anomaly, reference, train_period=train)
+    return anomaly, auxiliary, anchor
 
 
 @dataclass(frozen=True)

@@ -7,37 +7,24 @@ The second shares each batch among processes, on processor cores (gloo) or graph
 """
 
 import argparse
-import contextlib
-import hashlib
 import json
 import math
-import os
 import time
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 import pandas as pd
 import torch
-import xarray as xr
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from torch import distributed
-from torch.nn.parallel import DistributedDataParallel
 
-from smcore.baselines import anomalies, with_climatology
+from smcore import store
 from smcore.config import Study
-from smcore.prepared import open_predictors, open_reference, open_static
+from smcore.machine import Workers, autocast_to, layout_of, precision
+from smcore.prepared import open_reference, stored
 from smcore.progress import duration, report
-from smcore.seasons import monthly_climatology
-from smcore.store import replacing, sha256, write_json
-from smcore.tensors import Statistics, month_index
+from smcore.tensors import AUXILIARY, Statistics, month_index, open_inputs
 from smcore.ynet import YNet, YNetConfig, initialise_he
 
-AUXILIARY = {
-    "static": ("elevation", "land_fraction"),
-    "climatology": ("climatology",),
-    "none": (),
-}
 WARM_UP = 0.05  # share of the steps over which the learning rate rises
 DIVERGED = 100  # times the loss of an output of zero
 SHOWN = (1, 5)  # epochs whose weights are kept beside the best, to show how the network learns
@@ -55,95 +42,6 @@ class Trained:
     machine: str  # what it ran on
 
 
-def precision(setting):
-    """``bfloat16`` where it is to be chosen and the machine computes in it, else ``float32``.
-
-    Without units for it, bfloat16 costs accuracy and gains no time.
-    """
-    if torch.cuda.is_available():
-        has_units = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        path = Path("/proc/cpuinfo")
-        flags = set(path.read_text().split()) if path.exists() else set()
-        has_units = bool(flags & {"amx_bf16", "avx512_bf16"})
-    return "bfloat16" if setting == "auto" and has_units else "float32"
-
-
-def layout_of(chosen):
-    """Layout of images in memory that is fast in this precision: in float32 channels come first."""
-    return torch.channels_last if chosen == "bfloat16" else torch.contiguous_format
-
-
-def autocast_to(chosen):
-    """Context that computes in this precision."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.autocast(device, torch.bfloat16, enabled=chosen == "bfloat16")
-
-
-@dataclass(frozen=True)
-class _Workers:
-    """The processes that share a training, each with its device."""
-
-    rank: int
-    count: int
-    device: torch.device
-
-    @classmethod
-    @contextlib.contextmanager
-    def gathered(cls):
-        """This process alone, or all that torchrun started."""
-        rank, local, count = (
-            int(os.environ.get(name, default))
-            for name, default in [("RANK", 0), ("LOCAL_RANK", 0), ("WORLD_SIZE", 1)]
-        )
-        on_cards = torch.cuda.is_available()
-        device = torch.device("cuda", local) if on_cards else torch.device("cpu")
-        if on_cards:
-            torch.cuda.set_device(device)
-            torch.backends.cudnn.allow_tf32 = False  # float32 shall mean float32
-        if count > 1:
-            distributed.init_process_group("nccl" if on_cards else "gloo")
-        try:
-            yield cls(rank, count, device)
-        finally:
-            if count > 1:
-                distributed.destroy_process_group()
-
-    @property
-    def first(self):
-        """Whether this is the process that writes and reports."""
-        return self.rank == 0
-
-    @property
-    def machine(self):
-        """What they compute on, in words."""
-        if self.device.type == "cuda":
-            return f"{self.count} x {torch.cuda.get_device_name(self.device)}"
-        cores = self.count * torch.get_num_threads()
-        return f"{cores} processor core{'s' if cores > 1 else ''}"
-
-    def together(self, network):
-        """The network with gradients averaged over the processes."""
-        return DistributedDataParallel(network) if self.count > 1 else network
-
-    def share(self, indices):
-        """Those of the indices that are for this process."""
-        return indices[self.rank :: self.count]
-
-    def total(self, value):
-        """Sum of a number over the processes."""
-        if self.count == 1:
-            return value
-        value = torch.tensor(value, dtype=torch.float64, device=self.device)
-        distributed.all_reduce(value)
-        return value.item()
-
-    def wait(self):
-        """Until all processes are here."""
-        if self.count > 1:
-            distributed.barrier()
-
-
 def masked_mse(estimate, target, valid):
     """Mean squared error over the valid cells."""
     return ((estimate - target) ** 2 * valid).sum() / valid.sum()
@@ -158,39 +56,6 @@ def learning_rate(network, step, steps):
         return network.learning_rate * (step + 1) / warm_up
     progress = (step - warm_up) / max(1, steps - warm_up)
     return network.learning_rate * (1 + math.cos(math.pi * progress)) / 2
-
-
-def open_inputs(study, experiment_id):
-    """What the network sees in an experiment, and what its output is added to.
-
-    Returns
-    -------
-    predictors : xr.DataArray
-        (source_id, time, lat, lon) on the coarse grid: theta in m3 m-3 or, of an anchored
-        network, its anomalies from the training period, smoothed over years. A scenario
-        continues the historical run of its source.
-    auxiliary : xr.Dataset
-        The fields on the fine grid that the preset names.
-    anchor : xr.DataArray or None
-        Of an anchored network, (time, lat, lon) in m3 m-3 on the fine grid: the climatology of
-        the reference in the training period plus the mean of these anomalies.
-    """
-    preset, train = study.network, study.periods.train
-    predictors, reference = open_predictors(study, experiment_id), open_reference(study)
-    auxiliary = open_static(study)[list(AUXILIARY["static"])]
-    if preset.auxiliary != "static":
-        auxiliary = auxiliary.drop_vars(AUXILIARY["static"])
-    if preset.auxiliary == "climatology":
-        auxiliary["climatology"] = monthly_climatology(reference.sel(time=slice(*train)))
-    if not preset.anchored:
-        return predictors, auxiliary, None
-    time = predictors["time"]
-    if experiment_id != "historical":
-        past = open_predictors(study, "historical")
-        predictors = xr.concat([past, predictors], "time", join="exact")
-    anomaly = anomalies(predictors, train_period=train, years=preset.smoothing).sel(time=time)
-    anchor = with_climatology(anomaly, reference, train_period=train)
-    return anomaly, auxiliary, anchor
 
 
 def fit(study, *, resume=True):
@@ -213,10 +78,14 @@ def fit(study, *, resume=True):
     ------
     FloatingPointError
         If the loss is not finite or diverges; the last good checkpoint is kept.
-    ValueError
-        If a checkpoint is of another configuration.
+    FileNotFoundError, ValueError
+        If the prepared store is not there, or is damaged or out of date.
+
+    Notes
+    -----
+    A training that other code, settings or data have begun is set aside under another name.
     """
-    with _Workers.gathered() as workers:
+    with Workers.gathered() as workers:
         for member in study.members:
             _fit(member, resume, workers)
     return load(study.members[0])
@@ -224,17 +93,36 @@ def fit(study, *, resume=True):
 
 def _fit(study, resume, workers):
     preset, say = study.network, report if workers.first else lambda text: None
+    even, odd, final, finished = _files(study)
+    made = _recipe(study)
+    if workers.first:
+        _set_aside(study, made, say)
+    workers.wait()
+    found = [_read(path, made, say) for path in (even, odd) if resume]
+    checkpoint = max(filter(None, found), key=lambda one: one.epoch, default=None)
+    how = {"precision": precision(preset.precision), "machine": workers.machine}
+    if checkpoint:
+        how = checkpoint.metadata["how"]
+    chosen = how["precision"]
+    if workers.first:
+        finished.unlink(missing_ok=True)
+    say(f"training in {chosen} on {workers.machine}")
+
     predictors, fields, anchor = open_inputs(study, "historical")
     reference = open_reference(study) if anchor is None else open_reference(study) - anchor
-    statistics = Statistics.fit(
-        predictors,
-        reference,
-        fields,
-        train_period=study.periods.train,
-        standardisation=preset.standardisation,
-    )
-    if anchor is not None:  # an output of zero is the anchor
-        statistics = replace(statistics, reference_mean=0.0)
+    if checkpoint:
+        statistics = Statistics(**checkpoint.metadata["statistics"])
+    else:
+        statistics = Statistics.fit(
+            predictors,
+            reference,
+            fields,
+            train_period=study.periods.train,
+            standardisation=preset.standardisation,
+        )
+        if anchor is not None:  # an output of zero is the anchor
+            statistics = replace(statistics, reference_mean=0.0)
+    variance = statistics.reference_std**2  # brings losses to (m3 m-3)2
     auxiliary = statistics.auxiliary(fields)
 
     def months(period):
@@ -244,19 +132,6 @@ def _fit(study, resume, workers):
         return statistics.predictors(here), month, *target
 
     train, held_out = months(study.periods.train), months(study.periods.validation)
-    data = _digest(*train, *held_out, auxiliary)
-    variance = statistics.reference_std**2  # brings losses to (m3 m-3)2
-
-    *checkpoints, final, finished = _files(study)
-    found = (_read(study, path) for path in checkpoints if resume)
-    checkpoint = next((one for one in found if one and one.metadata["data"] == data), None)
-    how = {"precision": precision(preset.precision), "machine": workers.machine}
-    if checkpoint:
-        how = checkpoint.metadata["how"]
-    chosen = how["precision"]
-    if workers.first:
-        finished.unlink(missing_ok=True)
-    say(f"training in {chosen} on {workers.machine}")
 
     layout = layout_of(chosen)
     auxiliary = auxiliary.to(workers.device, memory_format=layout)
@@ -283,7 +158,7 @@ def _fit(study, resume, workers):
 
     def save(path, **more):
         if workers.first:
-            _save(path, study, network, statistics, data, history, how, **more)
+            _save(path, made, network, statistics, history, how, **more)
 
     if anchor is not None and not history:  # the anchor itself takes part in the selection
         best = loss_over(*held_out)
@@ -338,17 +213,18 @@ def _fit(study, resume, workers):
             save(final)
         if epoch in SHOWN:
             save(_shown(study, epoch))
-        last, previous = checkpoints
-        if workers.first and last.exists():
-            os.replace(last, previous)
-        save(last, optimiser=optimiser)
+        save(odd if epoch % 2 else even, optimiser=optimiser)  # one of the two is always whole
         say(
             f"epoch {epoch}/{preset.epochs}: loss {row['train']:.2e}, validation "
             f"{validation:.2e}, at most {duration(row['seconds'] * (preset.epochs - epoch))} left"
         )
     if workers.first:
-        values = {"weights": sha256(final), "history": history, "network": preset.model_dump()}
-        write_json(values | how, finished)
+        values = {
+            "weights": store.sha256(final),
+            "history": history,
+            "network": preset.model_dump(),
+        }
+        store.write_json(values | how, finished, _recipe(study, final))
     workers.wait()
 
 
@@ -367,21 +243,16 @@ def load(study, *, epoch=None):
     FileNotFoundError
         If its training has not finished.
     ValueError
-        If its weights are damaged or missing.
+        If its weights are damaged, or older than the code, the settings or the data.
     """
-    last, _, path, finished = _files(study)
-    if not finished.exists():
-        raise FileNotFoundError(f"{finished}: not trained yet; run chapter 02_ynet_training")
-    values = json.loads(finished.read_text())
+    even, odd, path, finished = _files(study)
+    chapter = "02_ynet_training"
+    values = json.loads(store.checked(finished, chapter, study=study).read_text())
     history = pd.DataFrame(values["history"]).set_index("epoch")
     if epoch is not None:
+        last = odd if epoch % 2 else even
         path = last if epoch == history.index[-1] else _shown(study, epoch)
-    checkpoint = _read(study, path)
-    if checkpoint is None:
-        raise ValueError(
-            f"{path} is damaged or missing: remove {finished.parent} and run chapter "
-            "02_ynet_training"
-        )
+    checkpoint = _Checkpoint.load(store.checked(path, chapter, study=study))
     network = build(study)
     network.load_state_dict(checkpoint.state("network"))
     statistics = Statistics(**checkpoint.metadata["statistics"])
@@ -452,8 +323,8 @@ def _check(loss, name, rate, limit=math.inf):
 
 
 def _files(study):
-    """The last epoch, the one before, the best one, and the history of a finished training."""
-    names = ("last.safetensors", "previous.safetensors", "model.safetensors", "model.json")
+    """The last even epoch, the last odd one, the best, and the history of a finished training."""
+    names = ("even.safetensors", "odd.safetensors", "model.safetensors", "model.json")
     return [study.model / name for name in names]
 
 
@@ -461,22 +332,31 @@ def _shown(study, epoch):
     return study.model / f"epoch{epoch}.safetensors"
 
 
-def _digest(*tensors, text=""):
-    """Fingerprint of tensors and a text."""
-    digest = hashlib.sha256(text.encode())
-    for tensor in tensors:
-        digest.update(tensor.numpy().tobytes())
-    return digest.hexdigest()
+def _recipe(study, *more):
+    """What a training depends on: the prepared months, its settings, and the code."""
+    names = ["reference.nc", "static.nc", *(f"theta_{one}_historical.nc" for one in study.sources)]
+    settings = study.settings("sources", "network", "periods.train", "periods.validation")
+    inputs = [*(stored(study, name) for name in names), *more]
+    return store.recipe("training", settings=settings, inputs=inputs)
 
 
-def _identity(study):
-    """What a checkpoint must have in common with the study that goes on from it."""
-    identity = study.network.model_dump() | {"sources": study.sources}
-    identity |= {key: getattr(study.periods, key) for key in ("train", "validation")}
-    return json.loads(json.dumps(identity))
+def _set_aside(study, made, say):
+    """Give another name to the folder of a training that this one cannot go on from."""
+    checkpoints, wanted = _files(study)[:3], store.beside(made, study.model / "any")
+    found = [store.recorded(path)["recipe"] for path in checkpoints if store.whole(path)]
+    differ = [store.differences(one, wanted) for one in found if one != wanted]
+    if found and not differ and not store.whole(checkpoints[2]):
+        differ = ["its best weights, which are damaged"]
+    if not differ:
+        return
+    number = 1
+    while (aside := study.model.with_name(f"{study.model.name}.{number}")).exists():
+        number += 1
+    study.model.rename(aside)
+    say(f"{study.model} differs in {differ[0]}: set aside as {aside.name}, training starts anew")
 
 
-def _save(path, study, network, statistics, data, history, how, optimiser=None):
+def _save(path, made, network, statistics, history, how, optimiser=None):
     """One file with everything; JSON in the metadata of the safetensors."""
     tensors = {f"network.{key}": value for key, value in network.state_dict().items()}
     if optimiser is not None:
@@ -487,25 +367,27 @@ def _save(path, study, network, statistics, data, history, how, optimiser=None):
         "history": history,
         "statistics": asdict(statistics),
         "network_config": asdict(network.config),
-        "study": _identity(study),
-        "data": data,
+        "settings": made["settings"],
         "how": how,
     }
-    metadata = {key: json.dumps(value) for key, value in metadata.items()}
-    metadata["checksum"] = _checksum(tensors, metadata)
-    with replacing(path) as part:
-        save_file(tensors, part, metadata)
-
-
-def _checksum(tensors, metadata):
-    text = "".join(f"{key}{metadata[key]}" for key in sorted(metadata))
-    return _digest(*(tensors[key] for key in sorted(tensors)), text=text)
+    with store.keeping(path, made) as part:
+        save_file(tensors, part, {key: json.dumps(value) for key, value in metadata.items()})
 
 
 @dataclass(frozen=True)
 class _Checkpoint:
     tensors: dict
     metadata: dict
+
+    @classmethod
+    def load(cls, path):
+        with safe_open(path, "pt") as file:
+            metadata = {key: json.loads(value) for key, value in file.metadata().items()}
+        return cls(load_file(path), metadata)
+
+    @property
+    def epoch(self):
+        return self.metadata["history"][-1]["epoch"]
 
     def state(self, prefix):
         """The tensors below a prefix."""
@@ -516,33 +398,13 @@ class _Checkpoint:
         }
 
 
-def _read(study, path):
+def _read(path, made, say):
     """A checkpoint, or None if there is none or it is damaged."""
-    if not path.exists():
-        return None
-    try:
-        tensors = load_file(path)
-        with safe_open(path, "pt") as file:
-            metadata = dict(file.metadata())
-        whole = metadata.pop("checksum") == _checksum(tensors, metadata)
-        metadata = {key: json.loads(value) for key, value in metadata.items()}
-    except (SafetensorError, OSError, ValueError, KeyError, AttributeError):
-        whole = False
-    if not whole:
-        report(f"{path} is damaged and not used")
-        return None
-    wanted = _identity(study)
-    differ = [
-        f"{key} {metadata['study'].get(key)!r} instead of {value!r}"
-        for key, value in wanted.items()
-        if metadata["study"].get(key) != value
-    ]
-    if differ:
-        raise ValueError(
-            f"{path} is of another configuration: {'; '.join(differ)}. Remove it, or give the "
-            "study its own directory"
-        )
-    return _Checkpoint(tensors, metadata)
+    if store.fresh(path, made):
+        return _Checkpoint.load(path)
+    if path.exists():
+        say(f"{path} is damaged and not used")
+    return None
 
 
 def _restore(checkpoint, network, optimiser):

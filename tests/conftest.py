@@ -10,9 +10,16 @@ import pyproj  # noqa: F401  before ecCodes is loaded: see smcore.era5land
 import pytest
 import yaml
 
+from smcore import store
 from smcore.config import PROFILES, Study
 from smcore.demo import make_archive
 from smcore.prepare import prepare
+
+
+@pytest.fixture(autouse=True)
+def nothing_read(monkeypatch):
+    """Each test is a process of its own in what it has read."""
+    monkeypatch.setattr(store, "_read", {})
 
 
 @pytest.fixture(scope="session")

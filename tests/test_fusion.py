@@ -17,6 +17,7 @@ from smcore.baselines import delta_change
 from smcore.fusion import fuse, predict
 from smcore.prepared import open_predictors, open_reference, open_static
 from smcore.product import open_product
+from smcore.store import recipe, recorded, write_dataset, write_json, write_text
 from smcore.tensors import Statistics
 from smcore.training import Trained, fit, load
 from smcore.ynet import YNet, YNetConfig
@@ -134,6 +135,15 @@ def study(prepared_study, tmp_path):
     return study
 
 
+def replace_weights(study, trained):
+    """Finish the training of a study with the weights of this network."""
+    best, finished = study.model / "model.safetensors", study.model / "model.json"
+    made = training._recipe(study)
+    training._save(best, made, trained.network, trained.statistics, [], "float32")
+    values = json.loads(finished.read_text())
+    write_json(values, finished, training._recipe(study, best))
+
+
 @pytest.fixture
 def predictions(monkeypatch):
     """The calls of `predict` that `fuse` makes."""
@@ -180,15 +190,16 @@ def test_fuse_keeps_the_product_of_the_same_model(study, predictions):
     assert len(predictions) == 1
 
 
-def test_fuse_replaces_the_product_of_another_model(study, predictions):
+def test_fuse_leaves_the_product_of_another_model(study, predictions):
     path = fuse(study, "historical")
     first = open_product(path).load().copy()
     changed = study.network.model_copy(update={"seed": 1})
     other = study.model_copy(update={"network": changed})
     fit(other)
-    assert fuse(other, "historical") == path  # the name says profile and preset only
+    another = fuse(other, "historical")
+    assert another.name == path.name and another != path  # a folder for each configuration
     assert len(predictions) == 2
-    with xr.open_dataset(path) as product:
+    with xr.open_dataset(another) as product:
         assert product.attrs["model"] == other.model.name != study.model.name
         assert not product["theta"].equals(first)
 
@@ -198,8 +209,7 @@ def test_fuse_replaces_the_product_of_other_weights(study, predictions):
     fuse(study, "historical")
     trained = load(study)
     torch.nn.init.constant_(trained.network.output.bias, 0.5)
-    path = study.model / "model.safetensors"
-    training._save(path, study, trained.network, trained.statistics, "other data", [], "float32")
+    replace_weights(study, trained)
     fuse(study, "historical")
     assert len(predictions) == 2
 
@@ -211,10 +221,14 @@ def test_fuse_replaces_the_product_of_other_predictors(study, predictions):
     target = link.resolve()
     link.unlink()
     shutil.copytree(target, link)
-    path = study.prepared / "manifest.json"
-    manifest = json.loads(path.read_text())
-    manifest["files"]["theta_Birch_ssp126.nc"] = "another checksum"
-    path.write_text(json.dumps(manifest))
+    path = study.prepared / "theta_Birch_ssp126.nc"
+    settings = recorded(path)["recipe"]["settings"]
+    changed = xr.load_dataset(path)
+    changed["theta"] *= 0.9
+    write_dataset(changed, path, recipe("prepare", settings=settings))
+    manifest = study.prepared / "manifest.json"
+    inputs = study.prepared.glob("*.nc")
+    write_text(manifest.read_text(), manifest, recipe("prepare", inputs=inputs))
     fuse(study, "ssp126")
     fuse(study, "ssp245")
     assert len(predictions) == 3
@@ -250,8 +264,7 @@ def test_fuse_adds_the_anchor_to_what_an_anchored_network_gives(study):
     trained = fit(study)
     torch.nn.init.zeros_(trained.network.output.weight)
     torch.nn.init.constant_(trained.network.output.bias, 1.0)
-    path = study.model / "model.safetensors"
-    training._save(path, study, trained.network, trained.statistics, "other data", [], "float32")
+    replace_weights(study, trained)
     theta = open_product(fuse(study, "ssp585"))
     predictors = [open_predictors(study, name) for name in ("historical", "ssp585")]
     baseline = delta_change(
@@ -292,38 +305,6 @@ def test_a_member_of_an_ensemble_that_was_lost_is_trained_alone(study, monkeypat
     fit(ensemble)
     assert (ensemble.members[0].model / "model.safetensors").stat().st_mtime_ns == kept
     fuse(ensemble, "ssp126")
-
-
-def test_predict_with_a_dropout_seed_is_one_sample(trained, predictors, static):
-    trained.network.dropout.p = 0.5
-    without = predict(trained, predictors, static, land=static.land)
-    one, again, other = (
-        predict(trained, predictors, static, land=static.land, dropout_seed=seed)
-        for seed in (1, 1, 2)
-    )
-    xr.testing.assert_equal(one, again)
-    assert not one.equals(other) and not one.equals(without)
-    xr.testing.assert_equal(predict(trained, predictors, static, land=static.land), without)
-
-
-def test_fuse_gives_mean_and_standard_deviation_of_samples_of_dropout(study):
-    sampled = study.model_copy(update={"dropout_samples": 3, "seeds": (0, 1)})
-    fit(sampled)
-    predictors, static = open_predictors(study, "ssp126"), open_static(study)
-    fields = [
-        predict(load(member), predictors, static, land=static.land, dropout_seed=seed).values
-        for member in sampled.members
-        for seed in range(3)
-    ]
-    with xr.open_dataset(fuse(sampled, "ssp126")) as product:
-        assert product.attrs["dropout_samples"] == 3
-        assert "3 samples of dropout from each of 2 networks" in product["theta_std"].long_name
-        np.testing.assert_allclose(product["theta"], np.mean(fields, axis=0), atol=1e-6)
-        expected = np.std(fields, axis=0, ddof=1)
-        np.testing.assert_allclose(product["theta_std"], expected, atol=1e-6)
-    single = fuse(study.model_copy(update={"dropout_samples": None}), "ssp126")
-    with xr.open_dataset(single) as product:  # the product of the other setting is not kept
-        assert "theta_std" not in product
 
 
 @pytest.mark.parametrize(

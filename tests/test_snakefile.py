@@ -22,6 +22,10 @@ CHAPTERS = {
     "06_seasonal_trends": "from smcore.trends import theil_sen",
     "07_period_change": "from smcore.changes import change_rate",
     "08_ledger": "from smcore.ledger import verdicts",
+    "09_compared_with_what": "from smcore import metrics",
+    "10_is_the_trend_real": "from smcore import trends",
+    "11_trend_preservation": "from smcore import trends",
+    "12_where_ranking_turns": 'TABLE = "ranking.csv"',
 }
 MODULES = {
     "soil": "",
@@ -67,7 +71,7 @@ def finished(tmp_path_factory):
     root = tmp_path_factory.mktemp("project") / "with a space"
     for folder in ("notebooks/profiles", "smcore", "data", "book"):
         (root / folder).mkdir(parents=True)
-    for name in ("Snakefile", "smcore/__init__.py", "smcore/config.py"):
+    for name in ("Snakefile", "smcore/__init__.py", "smcore/config.py", "smcore/store.py"):
         shutil.copy(ROOT / name, root / name)
     for path in [*ROOT.glob("data/*.csv"), ROOT / "data/paper_claims.yml"]:
         shutil.copy(path, root / "data")

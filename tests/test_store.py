@@ -143,10 +143,10 @@ def test_write_dataset_does_not_depend_on_the_file_that_the_data_came_from(tmp_p
 
 
 def test_write_dataset_takes_further_encoding(tmp_path, dataset):
-    write_dataset(dataset, tmp_path / "theta.nc", chunk_months=1, theta={"complevel": 4})
+    write_dataset(dataset, tmp_path / "theta.nc", theta={"complevel": 4})
     with netCDF4.Dataset(tmp_path / "theta.nc") as file:
         assert file["theta"].filters()["complevel"] == 4
-        assert file["theta"].chunking() == [1, 3, 4]
+        assert file["theta"].chunking() == [12, 3, 4]
 
 
 def test_write_dataset_leaves_the_old_file_after_an_error(tmp_path, dataset):

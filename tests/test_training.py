@@ -1,3 +1,4 @@
+import contextlib
 import json
 import math
 import os
@@ -18,10 +19,12 @@ import yaml
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from smcore import training
+from smcore import store, training
 from smcore.baselines import delta_change
 from smcore.config import NETWORKS, PROFILES, Study
+from smcore.machine import Workers, precision
 from smcore.prepared import open_predictors, open_reference, open_static
+from smcore.store import recorded, write_dataset
 from smcore.tensors import Statistics, month_index
 from smcore.training import build, fit, learning_rate, load, masked_mse, open_inputs
 from smcore.ynet import YNet, YNetConfig
@@ -68,12 +71,18 @@ def copy_prepared(study):
     shutil.copytree(target, link)
 
 
+def made_as(path):
+    """The recipe in the record of a file, as it was given to the function that wrote it."""
+    made = recorded(path)["recipe"]
+    return made | {"inputs": {path.parent / name: value for name, value in made["inputs"].items()}}
+
+
 def change_reference(study, years):
     path = study.prepared / "reference.nc"
     reference = xr.load_dataset(path)
     inside = (reference.time.dt.year >= int(years[0])) & (reference.time.dt.year <= int(years[1]))
     reference["theta"] = xr.where(inside, 0.6 - reference.theta, reference.theta, keep_attrs=True)
-    reference.transpose("time", "lat", "lon").to_netcdf(path)
+    write_dataset(reference.transpose("time", "lat", "lon"), path, made_as(path))
 
 
 def assert_same_weights(one, other):
@@ -210,7 +219,7 @@ def test_fit_lets_the_validation_years_choose_the_epoch_and_nothing_else(make_st
     networks = [build(study), build(changed)]
     for variant, network in zip((study, changed), networks, strict=True):
         optimiser = torch.optim.AdamW(network.parameters())
-        checkpoint = training._read(variant, variant.model / "last.safetensors")
+        checkpoint = training._Checkpoint.load(variant.model / "even.safetensors")
         training._restore(checkpoint, network, optimiser)
     for a, b in zip(*(network.parameters() for network in networks), strict=True):
         assert torch.equal(a, b)
@@ -263,18 +272,32 @@ def test_fit_goes_on_exactly_after_a_stop(make_study, fit_until, epochs_done):
     assert_same_run(fit(study), whole)
 
 
-def test_fit_goes_on_exactly_after_a_stop_between_the_two_checkpoints(make_study, monkeypatch):
-    whole = fit(make_study("whole"))
-    save = training._save
+@pytest.mark.parametrize("moment", ["before", "written", "recorded"])
+def test_fit_goes_on_exactly_after_a_stop_while_a_checkpoint_is_saved(
+    make_study, monkeypatch, moment
+):
+    whole, study = fit(make_study("whole")), make_study("stopped")
+    keeping, replace = store.keeping, os.replace
 
-    def stop(path, *args, **kwargs):
-        if path.name == "last.safetensors" and args[-2][-1]["epoch"] == 2:
-            raise Stop
-        save(path, *args, **kwargs)
+    def halt(*paths):
+        if paths[1].name == "even.safetensors":
+            raise Stop  # the record is there, and the file is not
+        replace(*paths)
 
-    study = make_study("stopped")
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_save", stop)
+
+        @contextlib.contextmanager
+        def stop(path, made):
+            now = path.name == "even.safetensors"
+            if now and moment == "before":
+                raise Stop
+            with keeping(path, made) as part:
+                yield part
+                if now and moment == "written":
+                    raise Stop
+                patch.setattr(os, "replace", halt if moment == "recorded" else replace)
+
+        patch.setattr(store, "keeping", stop)
         with pytest.raises(Stop):
             fit(study)
     assert_same_run(fit(study), whole)
@@ -305,7 +328,7 @@ def test_fit_goes_on_exactly_after_a_kill_at_any_moment(make_study):
     process = subprocess.Popen([sys.executable, "-c", code, study.model_dump_json()], cwd=ROOT)
     try:
         deadline = time.monotonic() + 60
-        while not (study.model / "last.safetensors").exists():
+        while not (study.model / "odd.safetensors").exists():
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.005)
         time.sleep(random.uniform(0, 5 * whole.history["seconds"].median()))
@@ -386,8 +409,8 @@ def test_fit_keeps_the_last_good_checkpoint_when_it_diverges(make_study, monkeyp
         patch.setattr(training, "learning_rate", diverging)
         with pytest.raises(FloatingPointError, match=r"epoch 3, batch \d.* 1e\+30"):
             fit(study)
-    last = study.model / "last.safetensors"
-    assert len(training._read(study, last).metadata["history"]) == 2
+    last = study.model / "even.safetensors"
+    assert len(training._Checkpoint.load(last).metadata["history"]) == 2
     assert all(torch.isfinite(value).all() for value in load_file(last).values())
     assert_same_run(fit(study), whole)
 
@@ -403,15 +426,15 @@ def test_load_gives_the_network_of_an_early_epoch(make_study, fit_until):
     study, stopped = make_study(), make_study("stopped")
     fit(study)
     fit_until(stopped, 1)
-    expected = load_file(stopped.model / "last.safetensors")
+    expected = load_file(stopped.model / "odd.safetensors")
     early = load(study, epoch=1).network.state_dict()
     for name, value in early.items():
         assert torch.equal(value, expected[f"network.{name}"]), name
     fit_until(stopped, 4)
-    expected = load_file(stopped.model / "last.safetensors")["network.output.weight"]
+    expected = load_file(stopped.model / "even.safetensors")["network.output.weight"]
     assert torch.equal(load(study, epoch=4).network.output.weight, expected)
     (study.model / "epoch1.safetensors").unlink()
-    with pytest.raises(ValueError, match=r"epoch1\.safetensors is damaged or missing"):
+    with pytest.raises(FileNotFoundError, match=r"epoch1\.safetensors is not there.*02_ynet"):
         load(study, epoch=1)
 
 
@@ -426,23 +449,22 @@ def test_fit_keeps_no_network_whose_validation_loss_is_not_finite(make_study):
 def test_fit_leaves_safetensors_and_json_only(make_study):
     study = make_study(epochs=1)
     fit(study)
-    names = sorted(path.name for path in study.model.iterdir())
+    names = sorted(path.name for path in study.model.glob("[!.]*"))
     assert names == [
         "epoch1.safetensors",
-        "last.safetensors",
         "model.json",
         "model.safetensors",
+        "odd.safetensors",
     ]
 
     def refuse(constant):
         raise ValueError(f"{constant} is no JSON")
 
     json.loads((study.model / "model.json").read_text(), parse_constant=refuse)
-    for name in ("last.safetensors", "model.safetensors"):
+    for name in ("odd.safetensors", "model.safetensors"):
         with safe_open(study.model / name, "np") as file:  # reads no pickle
-            for key, value in file.metadata().items():
-                if key != "checksum":
-                    json.loads(value, parse_constant=refuse)
+            for value in file.metadata().values():
+                json.loads(value, parse_constant=refuse)
 
 
 def test_checkpoint_stands_alone(make_study):
@@ -450,7 +472,6 @@ def test_checkpoint_stands_alone(make_study):
     trained = fit(study)
     with safe_open(study.model / "model.safetensors", "pt") as file:
         metadata = dict(file.metadata())
-    metadata.pop("checksum")
     metadata = {key: json.loads(value) for key, value in metadata.items()}
     weights = load_file(study.model / "model.safetensors")
     weights = {key.removeprefix("network."): value for key, value in weights.items()}
@@ -461,9 +482,9 @@ def test_checkpoint_stands_alone(make_study):
     auxiliary = statistics.auxiliary(open_static(study)).expand(2, -1, -1, -1)
     with torch.no_grad():
         torch.testing.assert_close(network(x, auxiliary), trained.network(x, auxiliary))
-    assert metadata["study"]["sources"] == list(study.sources)
-    assert metadata["study"]["seed"] == study.network.seed
-    assert metadata["study"]["train"] == list(study.periods.train)
+    assert metadata["settings"]["sources"] == list(study.sources)
+    assert metadata["settings"]["network"]["seed"] == study.network.seed
+    assert metadata["settings"]["periods.train"] == list(study.periods.train)
 
 
 def test_load_gives_what_fit_returned(make_study):
@@ -510,7 +531,7 @@ def test_fit_goes_on_from_the_checkpoint_before_a_damaged_one(
 
     study = make_study("stopped")
     fit_until(study, 3)
-    last = study.model / "last.safetensors"
+    last = study.model / "odd.safetensors"
     content = bytearray(last.read_bytes())
     if damage == "flipped":
         content[-100] ^= 1
@@ -526,13 +547,29 @@ def test_fit_goes_on_from_the_checkpoint_before_a_damaged_one(
     assert said[2].startswith("epoch 3/")
 
 
-def test_fit_refuses_a_checkpoint_of_another_configuration(make_study):
+def test_fit_sets_a_checkpoint_of_another_configuration_aside(make_study, monkeypatch):
     study, other = make_study("one", epochs=1), make_study("two", epochs=1, dropout=0.4)
     fit(study)
-    other.model.mkdir(parents=True)
-    shutil.copy(study.model / "last.safetensors", other.model)
-    with pytest.raises(ValueError, match=r"another configuration: dropout 0\.1 instead of 0\.4"):
-        fit(other)
+    shutil.copytree(study.model, other.model)
+    said = []
+    monkeypatch.setattr(training, "report", said.append)
+    fit(other)
+    aside = other.model.with_name(f"{other.model.name}.1")
+    assert said[0] == (
+        f"{other.model} differs in network: set aside as {aside.name}, training starts anew"
+    )
+    assert (aside / "model.safetensors").read_bytes() == (
+        study.model / "model.safetensors"
+    ).read_bytes()
+
+
+def test_fit_starts_anew_where_the_best_weights_are_damaged(make_study, fit_until):
+    whole, study = fit(make_study("whole")), make_study("stopped")
+    fit_until(study, 3)
+    path = study.model / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    assert_same_run(fit(study), whole)
+    assert study.model.with_name(f"{study.model.name}.1").exists()
 
 
 def test_load_names_a_damaged_network(make_study):
@@ -658,7 +695,7 @@ def test_open_inputs_takes_nothing_of_the_reference_after_training(anchored):
 def test_precision_is_chosen_by_the_flags_of_the_processor(monkeypatch, setting, flags, expected):
     monkeypatch.setattr(Path, "read_text", lambda path: f"flags : {flags}")
     monkeypatch.setattr(Path, "exists", lambda path: True)
-    assert training.precision(setting) == expected
+    assert precision(setting) == expected
 
 
 def test_fit_in_bfloat16_says_so_and_keeps_it_on_resuming(make_study, fit_until, monkeypatch):
@@ -670,7 +707,7 @@ def test_fit_in_bfloat16_says_so_and_keeps_it_on_resuming(make_study, fit_until,
     resumed = fit(study)
     assert_same_run(resumed, whole)
     assert resumed.precision == "bfloat16"
-    monkeypatch.setattr(training._Workers, "machine", "another machine")
+    monkeypatch.setattr(Workers, "machine", "another machine")
     assert fit(study).machine == whole.machine, "seconds of one machine, name of another"
     plain = fit(make_study("float32")).history["train"]
     np.testing.assert_allclose(whole.history["train"], plain, rtol=0.05)

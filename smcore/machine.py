@@ -1,0 +1,99 @@
+"""What a network is computed on: processor cores or graphics cards, one process or several."""
+
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
+
+
+def precision(setting):
+    """``bfloat16`` where it is to be chosen and the machine computes in it, else ``float32``.
+
+    Without units for it, bfloat16 costs accuracy and gains no time.
+    """
+    if torch.cuda.is_available():
+        has_units = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        path = Path("/proc/cpuinfo")
+        flags = set(path.read_text().split()) if path.exists() else set()
+        has_units = bool(flags & {"amx_bf16", "avx512_bf16"})
+    return "bfloat16" if setting == "auto" and has_units else "float32"
+
+
+def layout_of(chosen):
+    """Layout of images in memory that is fast in this precision: in float32 channels come first."""
+    return torch.channels_last if chosen == "bfloat16" else torch.contiguous_format
+
+
+def autocast_to(chosen):
+    """Context that computes in this precision."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.autocast(device, torch.bfloat16, enabled=chosen == "bfloat16")
+
+
+@dataclass(frozen=True)
+class Workers:
+    """The processes that share a training, each with its device."""
+
+    rank: int
+    count: int
+    device: torch.device
+
+    @classmethod
+    @contextlib.contextmanager
+    def gathered(cls):
+        """This process alone, or all that torchrun started."""
+        rank, local, count = (
+            int(os.environ.get(name, default))
+            for name, default in [("RANK", 0), ("LOCAL_RANK", 0), ("WORLD_SIZE", 1)]
+        )
+        on_cards = torch.cuda.is_available()
+        device = torch.device("cuda", local) if on_cards else torch.device("cpu")
+        if on_cards:
+            torch.cuda.set_device(device)
+            torch.backends.cudnn.allow_tf32 = False  # float32 shall mean float32
+        if count > 1:
+            distributed.init_process_group("nccl" if on_cards else "gloo")
+        try:
+            yield cls(rank, count, device)
+        finally:
+            if count > 1:
+                distributed.destroy_process_group()
+
+    @property
+    def first(self):
+        """Whether this is the process that writes and reports."""
+        return self.rank == 0
+
+    @property
+    def machine(self):
+        """What they compute on, in words."""
+        if self.device.type == "cuda":
+            return f"{self.count} x {torch.cuda.get_device_name(self.device)}"
+        cores = self.count * torch.get_num_threads()
+        return f"{cores} processor core{'s' if cores > 1 else ''}"
+
+    def together(self, network):
+        """The network with gradients averaged over the processes."""
+        return DistributedDataParallel(network) if self.count > 1 else network
+
+    def share(self, indices):
+        """Those of the indices that are for this process."""
+        return indices[self.rank :: self.count]
+
+    def total(self, value):
+        """Sum of a number over the processes."""
+        if self.count == 1:
+            return value
+        value = torch.tensor(value, dtype=torch.float64, device=self.device)
+        distributed.all_reduce(value)
+        return value.item()
+
+    def wait(self):
+        """Until all processes are here."""
+        if self.count > 1:
+            distributed.barrier()
