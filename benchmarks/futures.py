@@ -1,10 +1,10 @@
-"""Cost of the maps of chapters 5 and 6: slopes and tests of a product and of its sources.
+"""Cost of the maps of chapters 5, 6 and 10: slopes and tests of a product and of its sources.
 
     python benchmarks/futures.py
 
 Random months of 86 years. Cells are those of a product on the fine grid, sources are all on the
 coarse grid; both in three sizes. Slope and test of the annual index, `smcore.trends.trend`; the
-last row has the 20 fields of the two chapters, four scenarios by the year and the four seasons, on
+last row has the 20 fields of chapters 5 and 6, four scenarios by the year and the four seasons, on
 the paper's grid. Every row runs in a process of its own; the import of Python's libraries is part
 of its peak memory. Beside the wall time stands that of the processors, which other jobs on the
 machine change less.

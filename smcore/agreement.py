@@ -5,10 +5,53 @@ import xarray as xr
 from scipy.ndimage import label
 
 from smcore.metrics import area_share, correlation, together, variance_ratio
-from smcore.ssmi import _running_mean
-from smcore.trends import METHODS, check_alpha, false_discovery_rate, mann_kendall
+from smcore.ssmi import index_options, months_for
+from smcore.trends import false_discovery_rate, trend
 
 CELLS = ("lat", "lon")
+
+
+def scenario_trends(read, experiments, *, study, indices, baseline, std, tested=None, **options):
+    """Trends of each scenario, read as an index or as water content.
+
+    Parameters
+    ----------
+    read : function
+        From an experiment_id to its months in m3 m-3 (time, lat, lon and any others).
+    experiments : sequence of str
+        Scenarios of `study`, whose future is the period of the trends.
+    indices, baseline, std : sequence of str, pair of str, xr.DataArray
+        Readings of the trend, years that define an index, and the standard deviation of the
+        sources; each index as :func:`smcore.ssmi.index_options` takes it.
+    tested : str, optional
+        The index whose trend is tested in each cell; of the others ``p_value`` is NaN.
+    **options
+        Further ones of :func:`smcore.trends.trend`, such as ``mean=seasonal_mean``.
+
+    Returns
+    -------
+    xr.Dataset
+        ``slope`` per decade and ``p_value`` of a tested index (experiment_id, index, lat, lon).
+    """
+    index_options(tested or indices[0], baseline, std)  # refuses a wrong name before all the work
+    found = {}
+    for name in experiments:  # one after the other: months of a product are large
+        theta = months_for(read, name, study=study, baseline=baseline)
+        by_index = {}
+        for index in indices:
+            given = index_options(index, baseline, std) | {"test": index == tested} | options
+            by_index[index] = trend(theta, study.periods.future, **given)
+        found[name] = together(by_index, dim="index")
+    return together(found, dim="experiment_id")
+
+
+def check_alpha(alpha):
+    """Raise ValueError unless `alpha` can be the level of a test, and twice that a rate."""
+    if not isinstance(alpha, int | float) or not 0 < alpha < 0.5:
+        raise ValueError(
+            f"`alpha` must lie between 0 and 0.5, because the false discovery rate is controlled "
+            f"at twice that level, got {alpha!r}"
+        )
 
 
 def agreement(trends, *, alpha=0.05):
@@ -17,27 +60,22 @@ def agreement(trends, *, alpha=0.05):
     Parameters
     ----------
     trends : xr.Dataset
-        From :func:`trend`, with the dimension ``source_id``; with or without ``p_value``.
+        ``slope``, with the dimension ``source_id``, and with or without ``p_value``.
     alpha : float, default: 0.05
         Level of each source's own test.
 
     Returns
     -------
     xr.Dataset
-        ``sign`` of the majority (-1, 0 for a draw, 1), ``same_sign``, the share of the
-        sources with that sign (of a draw: with either), and, of tested trends,
-        ``significant``, the share that has that sign and a p-value below `alpha`. Shares lie
-        in 0 to 1 and are of the sources that have a slope; NaN where none has.
+        ``sign`` of the majority (-1, 0 for a draw, 1), ``same_sign``, the share of the sources
+        with that sign (of a draw: with either), and, of tested trends, ``significant``, the share
+        that has that sign and a p-value below `alpha`. Shares lie in 0 to 1 and are of the
+        sources that have a slope; NaN where none has.
 
     Notes
     -----
     The simple approach of the IPCC's sixth report hatches what fewer than 80 % of the models
-    agree on.
-
-    References
-    ----------
-    Gutiérrez et al. (2021), Atlas, in: Climate Change 2021: The Physical Science Basis,
-    doi:10.1017/9781009157896.021, Cross-Chapter Box Atlas.1
+    agree on (Gutiérrez et al. 2021, doi:10.1017/9781009157896.021, Cross-Chapter Box Atlas.1).
     """
     check_alpha(alpha)
     slope = trends["slope"]
@@ -52,27 +90,36 @@ def agreement(trends, *, alpha=0.05):
     return found
 
 
+def share_by_region(condition, area, regions):
+    """Share of each region in which a condition holds, in %, dimension ``region`` first.
+
+    `condition` has dimensions lat, lon and any others, `area` is that of the cells, and `regions`
+    are masks (lat, lon) by name.
+    """
+    found = {name: area_share(condition, area, mask=mask) for name, mask in regions.items()}
+    return together(found, dim="region")
+
+
 def shares(trends, area, regions, *, alpha=0.05):
     """Shares of area that dry and that wet, that do so significantly, and after correction.
 
     Parameters
     ----------
     trends : xr.Dataset
-        From :func:`trend`; dimensions beside lat and lon are kept. Each map, over lat and lon,
-        is one family of tests; cells that are NaN take no part.
+        ``slope`` and ``p_value``. Each map, over lat and lon, is one family of tests; further
+        dimensions are kept.
     area : xr.DataArray
         Area of the cells (lat, lon).
     regions : dict of str to xr.DataArray of bool
         Masks (lat, lon) by name.
     alpha : float, default: 0.05
-        Level of the test in each cell. The false discovery rate is controlled at twice that
-        level, see :func:`smcore.trends.false_discovery_rate`.
+        Level of the test in each cell; twice that is the false discovery rate.
 
     Returns
     -------
     xr.Dataset
-        In % of a region's area, dimension ``region`` first: ``drier``, ``wetter``, the same
-        with ``_significant`` (p below `alpha`) and with ``_corrected``.
+        In % of each ``region``: ``drier``, ``wetter``, and the same with ``_significant`` (p below
+        `alpha`) and with ``_corrected``.
     """
     check_alpha(alpha)
     slope, p_value = trends["slope"], trends["p_value"]
@@ -83,15 +130,10 @@ def shares(trends, area, regions, *, alpha=0.05):
         output_core_dims=[CELLS],
         vectorize=True,  # one map at a time
     ).transpose(*p_value.dims)
-    result = {}
+    result, passed = {}, {"": True, "_significant": p_value < alpha, "_corrected": corrected}
     for name, of_sign in {"drier": slope < 0, "wetter": slope > 0}.items():
-        for suffix, condition in {
-            "": of_sign,
-            "_significant": of_sign & (p_value < alpha),
-            "_corrected": of_sign & corrected,
-        }.items():
-            by_region = {key: area_share(condition, area, mask=m) for key, m in regions.items()}
-            result[name + suffix] = together(by_region, dim="region")
+        for suffix, test in passed.items():
+            result[name + suffix] = share_by_region(of_sign & test, area, regions)
     return xr.Dataset(result)
 
 
@@ -111,17 +153,12 @@ def likeness(estimate, reference, area, regions):
     Returns
     -------
     xr.Dataset
-        By ``region``: ``same_sign``, % of the area; ``correlation`` of the patterns;
-        ``std_ratio``, the ratio of the standard deviations over the cells, and ``regression``,
-        the slope of a line through `estimate` over `reference`; ``median_ratio``, the median
-        of the cells' ratios; ``skill``, 1 less the mean squared difference over the mean square
-        of `reference`: 1 is perfect, 0 as good as no trend at all, negative worse.
-
-    Notes
-    -----
-    Both sides have to differ from zero to have the same sign. A ratio below 1 is a signal that
-    has been damped; the regression line counts both, a damped pattern and a wrong one. It
-    equals ``correlation * std_ratio``.
+        By ``region``: ``same_sign``, % of the area in which both differ from zero to the same side;
+        ``correlation`` of the patterns; ``std_ratio``, the ratio of the standard deviations over
+        the cells, below 1 where a signal is damped; ``regression``, the slope of a line through
+        `estimate` over `reference`, their product; ``median_ratio`` of the cells; ``skill``, 1 less
+        the mean squared difference over the mean square of `reference`: 1 is perfect, 0 as good
+        as no trend at all, negative worse.
     """
     by_region = {}
     for name, mask in regions.items():
@@ -169,36 +206,3 @@ def largest_patch(mask, area):
             "centre_lon": (weights * mask["lon"]).sum() / weights.sum(),
         }
     )
-
-
-def rejections_of_smoothed_noise(*, years=86, window=10, draws=2000, alpha=0.05, seed=0):
-    """How often trend tests reject on a running mean of white noise, which has no trend.
-
-    Parameters
-    ----------
-    years : int, default: 86
-        Length of the series.
-    window : int, default: 10
-        Years of the centred running mean; at both ends it takes the years that are there.
-    draws : int, default: 2000
-        Number of series.
-    alpha : float, default: 0.05
-        Level of the tests.
-    seed : int, default: 0
-        Of the random numbers.
-
-    Returns
-    -------
-    xr.DataArray
-        Share of the series in % with dimension ``test``, those of `smcore.trends.METHODS`.
-    """
-    check_alpha(alpha)
-    noise = np.random.default_rng(seed).normal(size=(draws, years))
-    series = xr.DataArray(
-        _running_mean(noise, window), coords={"year": np.arange(years)}, dims=("draw", "year")
-    )
-    rejected = {
-        method: 100 * (mann_kendall(series, method=method)["p_value"] < alpha).mean("draw")
-        for method in METHODS
-    }
-    return together(rejected, dim="test").assign_attrs(units="%")

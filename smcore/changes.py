@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from smcore.config import Region
 from smcore.grids import box_mask
 from smcore.seasons import PARTS, months_covered, yearly_mean
 
@@ -155,9 +154,7 @@ def _weights(theta, region, name="`region`"):
     if region is None:
         return area
     if not isinstance(region, xr.DataArray):
-        if set(region) != {"south", "north", "west", "east"}:
-            raise ValueError(f"{name} must have the keys south to east, got {sorted(region)}")
-        region = box_mask(theta, Region(**region))
+        region = box_mask(theta, region)
     if region.dtype.kind not in "bf":
         raise ValueError(f"{name} must be a mask (bool) or weights (float), got {region.dtype}")
     if not (region >= 0).all():

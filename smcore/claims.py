@@ -4,8 +4,9 @@ import re
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
-from smcore.config import LABELS, label, paper_claims
+from smcore.config import LABELS, Region, label, paper_claims
 from smcore.grids import box_mask, cell_area
 from smcore.metrics import area_share
 from smcore.seasons import MONTHS, SEASONS
@@ -132,6 +133,118 @@ def level_with_best(scores, *, within):
     """
     ranked = scores.sort_values(ascending=False, kind="stable")
     return list(ranked.index[ranked > ranked.iloc[0] - within])
+
+
+# --- trends ---
+
+
+def median_and_range(values, form="{:.0f}"):
+    """Median of the sources and their range in words: ``61 (48–71)``.
+
+    `values` has the dimension source_id; the result is an array of str of the others.
+    """
+    three = (getattr(values, of)("source_id") for of in ("median", "min", "max"))
+    written = "{} ({}–{})".format
+    return xr.apply_ufunc(lambda *x: written(*map(form.format, x)), *three, vectorize=True)
+
+
+def beside_range(value, values):
+    """Where a number lies beside others: "below", "within" or "above" their range."""
+    below, above = value < float(values.min()), value > float(values.max())
+    return "below" if below else "above" if above else "within"
+
+
+def closer(skill, other, *, within=0.03):
+    """Whether an estimate is "closer" than another, "level" or "farther", by their skill.
+
+    A difference less than `within` says nothing; "not decided" where one of them is NaN or None.
+    """
+    if pd.isna(skill) or pd.isna(other):
+        return "not decided"
+    difference = float(skill) - float(other)
+    return "level" if abs(difference) < within else "closer" if difference > 0 else "farther"
+
+
+def drying_belt(slope, part):
+    """Latitude of the most severe drying: of the lowest mean slope along a parallel of a mask.
+
+    `slope` and `part` have dimensions lat, lon; a parallel needs 5 degrees of longitude in `part`.
+    """
+    step = float(abs(slope["lon"][1] - slope["lon"][0]))
+    wide = part.sum("lon") * step >= 5
+    return slope.where(part).mean("lon").where(wide).idxmin("lat")
+
+
+def trend_findings(product, sources, area, study_area, study, *, baseline):
+    """Findings on the slopes of the annual index, section 3.3.1 and figure 6 of the paper.
+
+    Parameters
+    ----------
+    product, sources : xr.DataArray
+        Slopes of the index per decade (experiment_id, lat, lon; with source_id) on the same cells.
+    area, study_area, study : xr.DataArray, xr.DataArray of bool, Study
+        Area of the cells and mask of the study area (lat, lon); boxes "north", "south" and "west".
+    baseline : pair of str
+        Years of the index, for the notes.
+
+    Returns
+    -------
+    dict
+        Findings by claim id; without those whose scenarios or land the slopes lack.
+    """
+    variant = f"SSMI by its own standard deviation over {'-'.join(baseline)}"
+    paper, result, both = paper_claims(), {}, (product, sources)
+    boxes = study.regions | {"north-wetting": study.regions["north"]}
+    boxes |= {name: Region(**paper[name]["box"]) for name in ("xinjiang-ssp126", "xinjiang-ssp585")}
+    parts = {name: study_area & box_mask(study_area, box) for name, box in boxes.items()}
+    where = {name: f"{study.study_area.name}, {box}" for name, box in boxes.items()}
+
+    def means(name):
+        return [slope.weighted(area.where(parts[name], 0)).mean(("lat", "lon")) for slope in both]
+
+    (south, souths), (north, norths), (west, wests) = map(means, ("south", "north", "west"))
+    result["south-dry-north-wet"] = finding(
+        f"south: {by_scenario(south)}; north: {by_scenario(north)}",
+        (south < 0).all() and (north > 0).all(),
+        region=f"south: {where['south']}; north: {where['north']}",
+        interval=f"south: {between_sources(souths)}; north: {between_sources(norths)}",
+        note=f"area means per decade, {variant}",
+    )
+    result["northwest-turn"] = finding(
+        by_scenario(west),
+        west[0] > 0 > west[-1],
+        region=where["west"],
+        interval=between_sources(wests),
+        note=f"area means per decade, {variant}",
+    )
+    for name in ("north-wetting", "xinjiang-ssp126", "xinjiang-ssp585"):
+        claim = paper[name]
+        named = [one for one in product["experiment_id"].values if one in claim["experiment"]]
+        if not named or not parts[name].any():
+            continue
+        limit, (low, high) = claim["limit"], claim["accepted"]
+        beyond = [slope.sel(experiment_id=named) * np.sign(limit) > abs(limit) for slope in both]
+        share, shares = (area_share(reached, area, mask=parts[name]) for reached in beyond)
+        result[name] = finding(
+            by_scenario(share, "{:.0f} %"),
+            ((share > low) & (share <= high)).all(),
+            region=where[name],
+            interval=between_sources(shares.squeeze(), "{:.0f} %"),
+            note=f"{variant}; the text gives no share: read as {low} to {high} %",
+        )
+    if product.sizes["experiment_id"] > 1:
+        belt, belts = (drying_belt(slope, parts["south"]) for slope in both)
+        first, last = {"experiment_id": 0}, {"experiment_id": -1}
+        shift, shifts = (lat[last] - lat[first] for lat in (belt, belts))
+        result["drying-belt-shifts"] = finding(
+            by_scenario(belt, "{:.1f}N"),
+            shift < 0,
+            region=where["south"],
+            interval=f"shift, {between_sources(shifts, '{:+.0f} degrees')}",
+            note=f"latitude of the lowest zonal mean, agrees if it moves south; {variant}; "
+            "sources on the coarse grid",
+        )
+    return result
 
 
 # --- seasons ---

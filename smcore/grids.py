@@ -39,11 +39,27 @@ def coarse_grid(domain=None, *, registration="nested"):
 def fine_grid(domain=None, *, scale_factor=8, registration="nested"):
     """The grid of the product: `scale_factor` cells per coarse cell along each axis.
 
-    Parameters, result and errors as in `coarse_grid`. With ``nested``, the fine cells tile
-    the coarse ones exactly, which is where bilinear upsampling in the network
-    (``align_corners=False``) puts its values. With ``paper``, both grids begin with a centre
-    on the edge of the domain (18..53.75 N), so that input and target are out of register by
-    (`scale_factor` - 1) / 2 fine cells: 0.875 degrees.
+    Parameters
+    ----------
+    domain : Domain, optional
+        By default 18-54 N, 71-137 E with coarse cells of 2 degrees.
+    scale_factor : int, default: 8
+        Fine cells per coarse cell along each axis.
+    registration : {"nested", "paper"}, default: "nested"
+        ``nested``: the fine cells tile the coarse ones exactly, which is where bilinear upsampling
+        in the network (``align_corners=False``) puts its values. ``paper``: both grids begin with
+        a centre on the edge of the domain (18..53.75 N), so that input and target are out of
+        register by (`scale_factor` - 1) / 2 fine cells: 0.875 degrees.
+
+    Returns
+    -------
+    xr.Dataset
+        ``lat`` and ``lon`` in degrees, ascending, with ``lat_bnds`` and ``lon_bnds``.
+
+    Raises
+    ------
+    ValueError
+        If the registration is unknown.
     """
     domain = domain or Domain()
     return _grid(domain, domain.resolution / scale_factor, domain.resolution, registration)
@@ -125,20 +141,28 @@ def box_mask(grid, region):
     ----------
     grid : xr.Dataset or xr.DataArray
         Anything with coordinates ``lat`` and ``lon`` in degrees.
-    region : Region
-        ``south``, ``north``, ``west`` and ``east`` in degrees; southern and western edge
-        belong to the box.
+    region : Region or mapping
+        ``south``, ``north``, ``west`` and ``east`` in degrees; southern and western edge belong
+        to the box.
 
     Returns
     -------
     xr.DataArray
         Boolean, dimensions lat and lon.
+
+    Raises
+    ------
+    ValueError
+        If a mapping lacks one of these keys.
     """
+    box = dict(region)
+    if not {"south", "north", "west", "east"} <= set(box):
+        raise ValueError(
+            f"`region` must have the keys south, north, west and east, got {sorted(box)}"
+        )
     lat, lon = grid["lat"], grid["lon"]
-    mask = ((lat >= region.south) & (lat < region.north)) & (
-        (lon >= region.west) & (lon < region.east)
-    )
-    return mask.rename("region")
+    rows = (lat >= box["south"]) & (lat < box["north"])
+    return (rows & (lon >= box["west"]) & (lon < box["east"])).rename("region")
 
 
 def region_masks(static, study):
@@ -147,7 +171,7 @@ def region_masks(static, study):
     Parameters
     ----------
     static : xr.Dataset
-        From :func:`smcore.prepare.open_static`.
+        From :func:`smcore.prepared.open_static`.
     study : Study
         Its study area and regions.
 
@@ -187,3 +211,16 @@ def on_cells_of(field, fine):
     """
     near = field.sel(lat=fine["lat"], lon=fine["lon"], method="nearest")
     return near.assign_coords(lat=fine["lat"], lon=fine["lon"]).where(fine)
+
+
+def block_means(field, scale_factor):
+    """Means of a field on the fine grid over the cells of the coarse grid.
+
+    Parameters
+    ----------
+    field : xr.DataArray
+        Dimensions lat, lon (fine) and any others. Missing cells are left out.
+    scale_factor : int
+        Fine cells per coarse cell along each axis.
+    """
+    return field.coarsen(lat=scale_factor, lon=scale_factor).mean(keep_attrs=True)

@@ -42,27 +42,22 @@ def theil_sen(series, *, dim="year"):
 
     Notes
     -----
-    The interval takes the ranks of equation 2.6 of Sen (1968), with his correction for
-    ties. It assumes independent values: autocorrelation makes it too narrow.
+    The interval takes the ranks of equation 2.6 of Sen (1968), with his correction for ties. It
+    assumes independent values: autocorrelation makes it too narrow.
 
-    The slopes of all pairs are formed but not sorted: only the few near the wanted ranks are.
     An array in memory is shared out among threads, a chunked one by dask. A thread needs 6 MB,
     or 24 bytes times the pairs of one cell where that is more.
 
     References
     ----------
-    Sen (1968), Journal of the American Statistical Association 63, 1379-1389,
-    doi:10.1080/01621459.1968.10480934
+    Sen (1968), J. Am. Stat. Assoc. 63, 1379-1389, doi:10.1080/01621459.1968.10480934
     """
     position = _position(series, dim)
     distances = _distances(position)
     result = _per_cell(lambda cells, work: _theil_sen(cells, distances, work), series, dim, 3)
-    result = xr.Dataset(dict(zip(("slope", "low", "high"), result, strict=True)))
-    if "units" in series.attrs:
-        units = f"{series.attrs['units']} {dim}-1".removeprefix("1 ")
-        for variable in result.data_vars.values():
-            variable.attrs = {"units": units}
-    return result
+    units = {"units": _per(dim, series.attrs["units"])} if "units" in series.attrs else {}
+    names = ("slope", "low", "high")
+    return xr.Dataset({n: one.assign_attrs(units) for n, one in zip(names, result, strict=True)})
 
 
 def mann_kendall(series, *, dim="year", method="ar1"):
@@ -76,40 +71,26 @@ def mann_kendall(series, *, dim="year", method="ar1"):
     dim : str, default: "year"
         Dimension to test along. Its coordinate is numeric and evenly spaced.
     method : {"ar1", "hamed_rao", "original"}, default: "ar1"
-        "original" assumes independent values. "hamed_rao" inflates the variance of the
-        score by the significant autocorrelations of the ranks of the detrended series, "ar1"
-        by those of the AR(1) process with the detrended series' lag-1 autocorrelation, and
-        reads p from Student's t instead of the normal distribution.
+        "original" assumes independent values. "hamed_rao" inflates the variance of the score by
+        the significant autocorrelations of the ranks of the detrended series, "ar1" by those of
+        the AR(1) process with the lag-1 autocorrelation of the detrended series.
 
     Returns
     -------
     xr.Dataset
-        ``p_value``, ``z``, ``score`` (Kendall's S) and ``tau`` (S over the number of
-        pairs). NaN where fewer than three values are valid, or where the corrected variance
-        is not positive. A constant series has p = 1, and by "ar1" so has a series of
-        three or fewer effective values.
+        ``p_value``, ``z``, ``score`` (Kendall's S) and ``tau`` (S over the number of pairs).
+        NaN where fewer than three values are valid, or the corrected variance is not positive. A
+        constant series has p = 1, and by "ar1" so has one of three or fewer effective values.
 
     Raises
     ------
     ValueError
-        If `method` is unknown, if `dim` is no dimension of `series`, or if its coordinate
-        is not numeric and evenly spaced.
+        If `method` is unknown, or `dim` has no numeric and evenly spaced coordinate.
 
     Notes
     -----
-    Of trendless AR(1) series with a lag-1 autocorrelation of 0, 0.3, 0.6 and 0.9, the methods
-    reject at the 5 % level, in % (``benchmarks/trend_tests.py`` compares more tests):
-
-    ========= ======================= =======================
-    method    86 values               30 values
-    ========= ======================= =======================
-    ar1       3.8, 4.6, 4.2, 3.9      2.5, 4.2, 4.2, 5.0
-    hamed_rao 8.8, 14.2, 19.2, 36.4   8.8, 16.1, 23.8, 42.4
-    original  4.9, 14.5, 31.1, 63.8   4.9, 13.5, 29.1, 58.3
-    ========= ======================= =======================
-
-    No method holds it on a series that remembers longer than its lag-1 autocorrelation says,
-    such as persistent values under independent errors.
+    Of these only "ar1" holds its level on AR(1) series, see ``data/test_size.csv``; on series that
+    remember longer than their lag-1 autocorrelation says, none does.
 
     "ar1" is the correction of Yue and Wang (2004): with n values, m(k) pairs of them at lag k
     (n - k without gaps) and the lag-1 autocorrelation rho, the variance of the score grows by
@@ -119,23 +100,15 @@ def mann_kendall(series, *, dim="year", method="ar1"):
     and rho are estimated from n* effective values, p is read from Student's t with n* - 3
     degrees of freedom; our choice, by the measured size.
 
-    With gaps, a lag is one of the calendar, autocovariances sum over the pairs that are
-    present, and the weight of a lag follows the number of those pairs. A series observed
-    every second year thus gets the result of the shorter series. To that end "ar1" takes r at
-    the shortest lag L that has at least half as many pairs as the lag with most, and the L-th
-    root of the corrected value; L is 1 unless neighbours are rare.
+    With gaps, a lag is one of the calendar, and counts by the pairs that are present: a series
+    observed every second year gets the result of the shorter series. To that end r is taken at the
+    shortest lag L with at least half as many pairs as the lag with most, and rho as the L-th root.
 
     References
     ----------
-    Mann (1945), Econometrica 13, 245-259, doi:10.2307/1907187
-
-    Hamed and Rao (1998), Journal of Hydrology 204, 182-196,
-    doi:10.1016/S0022-1694(97)00125-X
-
-    Yue and Wang (2004), Water Resources Management 18, 201-218,
-    doi:10.1023/B:WARM.0000043140.61082.60
-
-    Hamed (2009), Journal of Hydrology 368, 143-155, doi:10.1016/j.jhydrol.2009.01.040
+    Mann (1945), doi:10.2307/1907187; Hamed and Rao (1998), doi:10.1016/S0022-1694(97)00125-X;
+    Yue and Wang (2004), doi:10.1023/B:WARM.0000043140.61082.60; Hamed (2009),
+    doi:10.1016/j.jhydrol.2009.01.040
     """
     if method not in METHODS:
         raise ValueError(f"`method` must be one of {METHODS}, got {method!r}")
@@ -176,17 +149,10 @@ def false_discovery_rate(p_value, *, alpha=0.10):
 
     Notes
     -----
-    Benjamini-Hochberg: with the N valid p-values in ascending order, the largest p(i) with
-    p(i) <= alpha i / N is the threshold. With the spatial correlation of weather, Wilks
-    recommends twice the level at which one cell would be tested, hence 0.10.
-
-    References
-    ----------
-    Benjamini and Hochberg (1995), Journal of the Royal Statistical Society B 57, 289-300,
-    doi:10.1111/j.2517-6161.1995.tb02031.x
-
-    Wilks (2016), Bulletin of the American Meteorological Society 97, 2263-2273,
-    doi:10.1175/BAMS-D-15-00267.1
+    With the N valid p-values in ascending order, the largest p(i) <= alpha i / N is the threshold
+    (Benjamini and Hochberg 1995, doi:10.1111/j.2517-6161.1995.tb02031.x). As weather is
+    correlated in space, twice the level of the test of one cell is recommended, hence 0.10 (Wilks
+    2016, doi:10.1175/BAMS-D-15-00267.1).
     """
     if not 0 < alpha < 1:
         raise ValueError(f"`alpha` must lie between 0 and 1, got {alpha}")
@@ -195,11 +161,13 @@ def false_discovery_rate(p_value, *, alpha=0.10):
         raise ValueError(f"`p_value` must lie in 0 to 1, got {valid[0]:g} to {valid[-1]:g}")
 
     rank = np.arange(1, valid.size + 1)
-    passed = valid[valid <= alpha * rank / max(valid.size, 1)]
-    threshold = passed[-1] if passed.size else -1.0
-    significant = p_value <= threshold
-    significant.attrs = {"long_name": f"significant at a false discovery rate of {alpha:g}"}
-    return significant.rename("significant")
+    threshold = valid[valid <= alpha * rank / max(valid.size, 1)].max(initial=-1)
+    name = f"significant at a false discovery rate of {alpha:g}"
+    return (p_value <= threshold).rename("significant").assign_attrs(long_name=name)
+
+
+def _per(step, units):
+    return f"{units} {step}-1".removeprefix("1 ").strip()
 
 
 def _position(series, dim):
@@ -238,20 +206,15 @@ def _distances(position):
     return _differences(position[None], np.empty((1, position.size * (position.size - 1) // 2)))
 
 
-def _cores():
-    """Number of cores that this process may use: a batch system may allow fewer than there are."""
-    if hasattr(os, "sched_getaffinity"):  # Linux only
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count()
-
-
 def _per_cell(function, series, dim, outputs):
     """Apply a function of (cells, points) to the cells with at least three valid points.
 
     Its second argument is memory to work in, three arrays of (cells, pairs): fresh memory for
     each block would take as long as the arithmetic.
     """
-    threads = _cores() if series.chunks is None else 1
+    # a batch system may allow fewer cores than there are, and says so on Linux only
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    threads = cores if series.chunks is None else 1
 
     def over_blocks(values):
         cells = values.reshape(-1, values.shape[-1]).astype(float)
@@ -442,16 +405,12 @@ def trend(theta, period, *, baseline=None, standard_deviation=None, mean=annual_
     Parameters
     ----------
     theta : xr.DataArray
-        Volumetric water content, one value per month along ``time``; further dimensions,
-        such as ``source_id``, are kept.
+        Water content in m3 m-3, one value per month along ``time``; other dimensions are kept.
     period : pair of str
         First and last year of the trend, both included.
-    baseline : pair of str, optional
-        The slope is that of the index with this baseline, see :func:`smcore.ssmi.ssmi`.
-        Default: that of `theta` itself.
-    standard_deviation : xr.DataArray, optional
-        Of the index, as there; only with a `baseline`.
-    mean : function, default: smcore.ssmi.annual_mean
+    baseline, standard_deviation : pair of str and xr.DataArray, optional
+        Of the index, see :func:`smcore.ssmi.ssmi`. Default: the slope is that of `theta` itself.
+    mean : function, default: smcore.seasons.annual_mean
         From months to years; ``seasonal_mean`` adds the dimension ``season``.
     test : bool, default: True
         Whether each cell is tested.
@@ -464,7 +423,7 @@ def trend(theta, period, *, baseline=None, standard_deviation=None, mean=annual_
     Raises
     ------
     ValueError
-        If a `standard_deviation` is given without a `baseline`, or as :func:`smcore.ssmi.ssmi`.
+        If a `standard_deviation` comes without a `baseline`, or as :func:`smcore.ssmi.ssmi`.
     """
     if baseline is None:
         if standard_deviation is not None:
@@ -474,17 +433,7 @@ def trend(theta, period, *, baseline=None, standard_deviation=None, mean=annual_
         monthly = ssmi(theta, baseline=baseline, standard_deviation=standard_deviation)
     yearly = mean(monthly).sel(year=slice(*map(int, period)))
     result = (10 * theil_sen(yearly)["slope"]).to_dataset(name="slope")
-    units = monthly.attrs.get("units", "")
-    result["slope"].attrs = {"units": f"{units} decade-1".removeprefix("1 ").strip()}
+    result["slope"].attrs = {"units": _per("decade", monthly.attrs.get("units", ""))}
     if test:
         result["p_value"] = mann_kendall(yearly)["p_value"]
     return result
-
-
-def check_alpha(alpha):
-    """Raise ValueError unless `alpha` can be the level of a test, and twice that a rate."""
-    if not isinstance(alpha, int | float) or not 0 < alpha < 0.5:
-        raise ValueError(
-            f"`alpha` must lie between 0 and 0.5, because the false discovery rate is controlled "
-            f"at twice that level, got {alpha!r}"
-        )

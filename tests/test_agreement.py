@@ -4,28 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from scipy.stats import theilslopes
 
-from smcore import agreement, claims, grids, ssmi, trends
-from smcore.config import Domain, Region
+from smcore import agreement
 from smcore.seasons import seasonal_mean
-from smcore.trends import mann_kendall
+from smcore.trends import trend
 
 CELLS = ("lat", "lon")
-
-
-def monthly(first=2015, years=30, slopes=(0.001, -0.002), seed=0):
-    """theta of one row of cells, each with its own trend per year, a season and noise."""
-    time = pd.date_range(f"{first}-01", periods=12 * years, freq="MS")
-    noise = np.random.default_rng(seed).normal(0, 0.01, (time.size, 1, len(slopes)))
-    season = 0.05 * np.sin(2 * np.pi * time.month.values / 12)
-    line = (time.year.values - first)[:, None, None] * np.array(slopes)
-    return xr.DataArray(
-        0.3 + line + season[:, None, None] + noise,
-        coords={"time": time, "lat": [30.0], "lon": 70.0 + np.arange(len(slopes))},
-        dims=("time", *CELLS),
-        attrs={"units": "m3 m-3"},
-    )
 
 
 def field(values, **coords):
@@ -34,52 +18,71 @@ def field(values, **coords):
     return xr.DataArray(values, coords={**coords, **axes}, dims=(*coords, *CELLS))
 
 
-# the trend of a cell
+# trends of the scenarios
+
+STUDY = SimpleNamespace(
+    periods=SimpleNamespace(historical=("2005", "2014"), future=("2015", "2034"))
+)
 
 
-def test_trend_of_the_water_content_is_the_slope_of_the_annual_means():
-    theta = monthly()
-    found = trends.trend(theta, ("2020", "2040"))
-    annual = theta.values.reshape(30, 12, 2).mean(axis=1)[5:26]
-    for cell in range(2):
-        expected = 10 * theilslopes(annual[:, cell], np.arange(21))[0]
-        np.testing.assert_allclose(found["slope"][0, cell], expected)
-    assert found["slope"].attrs["units"] == "m3 m-3 decade-1"
-    assert (found["p_value"] < 1e-3).all()
-    assert "p_value" not in trends.trend(theta, ("2020", "2040"), test=False)
+def months(experiment_id):
+    """Twelve months of two cells for each year of an experiment."""
+    first, years, seed = {
+        "historical": (2005, 10, 0),
+        "ssp126": (2015, 20, 1),
+        "ssp585": (2015, 20, 2),
+    }[experiment_id]
+    time = pd.date_range(f"{first}-01", periods=12 * years, freq="MS")
+    values = np.random.default_rng(seed).normal(0.3, 0.02, (time.size, 1, 2))
+    coords = {"time": time, "lat": [30.0], "lon": [70.0, 71]}
+    return xr.DataArray(values, coords, ("time", *CELLS), attrs={"units": "m3 m-3"})
 
 
-def test_trend_of_the_index_is_the_slope_of_the_standardised_months():
-    theta = monthly()
-    found = trends.trend(theta, ("2015", "2044"), baseline=("2015", "2029"))
-    years = theta.values.reshape(30, 12, 2)
-    index = (years - years[:15].mean(axis=0)) / years[:15].std(axis=0)
-    expected = [10 * theilslopes(series, np.arange(30))[0] for series in index.mean(axis=1).T]
-    np.testing.assert_allclose(found["slope"][0], expected)
-    assert found["slope"].attrs["units"] == "decade-1"
-
-    given = xr.DataArray(0.02)
-    found = trends.trend(
-        theta, ("2015", "2044"), baseline=("2015", "2029"), standard_deviation=given
+def test_scenario_trends_are_the_trends_of_each_scenario_and_index():
+    std = xr.DataArray(0.05)
+    options = {"baseline": ("2005", "2014"), "standard_deviation": std}
+    found = agreement.scenario_trends(
+        months,
+        ["ssp126", "ssp585"],
+        study=STUDY,
+        indices=["theta", "ssmi_sources"],
+        baseline=options["baseline"],
+        std=std,
+        tested="theta",
     )
-    water = trends.trend(theta, ("2015", "2044"))
-    np.testing.assert_allclose(found["slope"], water["slope"] / 0.02)
+    assert dict(found.sizes) == {"experiment_id": 2, "index": 2, "lat": 1, "lon": 2}
+    both = xr.concat([months("historical"), months("ssp585")], "time")
+    here = found.sel(experiment_id="ssp585")
+    water = trend(both, ("2015", "2034"))
+    np.testing.assert_allclose(here["slope"].sel(index="theta"), water["slope"])
+    np.testing.assert_allclose(here["p_value"].sel(index="theta"), water["p_value"])
+    index = trend(both, ("2015", "2034"), **options)["slope"]
+    np.testing.assert_allclose(here["slope"].sel(index="ssmi_sources"), index)
+    assert here["p_value"].sel(index="ssmi_sources").isnull().all()
 
 
-def test_trend_keeps_sources_and_seasons():
-    theta = xr.concat([monthly(seed=0), monthly(seed=1)], "source_id")
-    found = trends.trend(theta, ("2015", "2044"), mean=seasonal_mean)
-    assert dict(found.sizes) == {"season": 4, "source_id": 2, "lat": 1, "lon": 2}
-    winters = theta.values[1].reshape(30, 12, 2)
-    december, next_year = winters[:-1, 11], winters[1:, :2]
-    winter = (december + next_year.sum(axis=1)) / 3
-    expected = 10 * theilslopes(winter[:, 1], np.arange(29))[0]
-    np.testing.assert_allclose(found["slope"].sel(season="DJF")[1, 0, 1], expected)
+def test_scenario_trends_refuse_an_index_that_does_not_exist():
+    with pytest.raises(ValueError, match="`index` must be one of ssmi, .*, got 'spi'"):
+        agreement.scenario_trends(
+            None, [], study=STUDY, indices=["ssmi"], baseline=None, std=None, tested="spi"
+        )
 
 
-def test_trend_needs_a_baseline_for_a_standard_deviation():
-    with pytest.raises(ValueError, match="give its `baseline`"):
-        trends.trend(monthly(), ("2015", "2044"), standard_deviation=xr.DataArray(0.1))
+def test_scenario_trends_of_seasons_need_no_test():
+    found = agreement.scenario_trends(
+        months,
+        ["ssp126"],
+        study=STUDY,
+        indices=["ssmi"],
+        baseline=STUDY.periods.future,
+        std=None,
+        mean=seasonal_mean,
+    )
+    assert list(found) == ["slope"]
+    expected = trend(
+        months("ssp126"), ("2015", "2034"), baseline=("2015", "2034"), mean=seasonal_mean
+    )
+    np.testing.assert_allclose(found["slope"].squeeze(), expected["slope"].squeeze())
 
 
 # what the sources say
@@ -156,9 +159,6 @@ def test_a_level_out_of_range_is_refused_by_its_own_name(alpha):
         agreement.shares(trends, field([[1.0, 1]]), {}, alpha=alpha)
 
 
-# product against ensemble or truth
-
-
 def test_likeness_agrees_with_numpy():
     random = np.random.default_rng(4)
     x, y = random.normal(size=(2, 3, 5))
@@ -228,172 +228,3 @@ def test_largest_patch_is_found_by_its_area_and_edges_connect():
     assert float(found["share"]) == pytest.approx(100 * 5 / 15)
     assert (float(found["centre_lat"]), float(found["centre_lon"])) == (32, 73)
     assert agreement.largest_patch(mask & False, area)["share"].isnull()
-
-
-# what an index can show
-
-
-def test_slopes_of_a_noisy_line_follow_the_formula_and_stay_below_the_bound():
-    trends = [0.05, 0.2, 1]
-    found = ssmi.slope_of_a_noisy_line(trends, draws=2000)
-    bound = 10 * np.sqrt(12 / (86**2 - 1))
-    assert (found < bound).all()
-    # trend / sqrt(variance of the line + variance of the noise): 1 in a source, 1/25 in the mean,
-    # 1/250 in its mean over ten years
-    for name, noise, tolerance in [
-        ("one source", 1, 0.02),
-        ("ensemble mean", 1 / 25, 0.01),
-        ("its running mean", 1 / 250, 0.02),
-    ]:
-        line = (np.array(trends) / bound) ** 2
-        expected = np.array(trends) / np.sqrt(line + noise)
-        np.testing.assert_allclose(found.sel(series=name), expected, rtol=tolerance)
-
-
-def test_slopes_of_a_noisy_line_are_the_same_for_the_same_seed():
-    xr.testing.assert_identical(*(ssmi.slope_of_a_noisy_line([0.1], draws=3) for _ in range(2)))
-
-
-def test_rejections_are_those_of_each_test_on_the_running_mean_of_the_noise():
-    found = agreement.rejections_of_smoothed_noise(years=40, window=5, draws=30, seed=3)
-    noise = np.random.default_rng(3).normal(size=(30, 40))
-    smooth = [[x[max(i - 2, 0) : i + 3].mean() for i in range(40)] for x in noise]
-    series = xr.DataArray(np.array(smooth), {"year": range(40)}, ("draw", "year"))
-    for method in ("ar1", "hamed_rao", "original"):
-        p_value = mann_kendall(series, method=method)["p_value"]
-        assert float(found.sel(test=method)) == pytest.approx(100 * (p_value < 0.05).mean())
-
-
-def test_only_the_test_that_models_persistence_survives_a_running_mean():
-    found = agreement.rejections_of_smoothed_noise(draws=500)
-    assert found.sel(test="ar1") < 5
-    assert 5 < found.sel(test="hamed_rao") < found.sel(test="original")
-
-
-# what a reader may ask for
-
-STUDY = SimpleNamespace(
-    periods=SimpleNamespace(historical=("1990", "2014"), future=("2015", "2100")),
-    domain=Domain(south=0, north=4, west=0, east=8),
-    study_area=SimpleNamespace(name="Here"),
-    regions={
-        "north": Region(south=2, north=4, west=4, east=8),
-        "south": Region(south=0, north=2, west=4, east=8),
-        "west": Region(south=0, north=4, west=0, east=4),
-    },
-)
-
-
-def test_the_baseline_is_the_scenarios_own_unless_a_reader_asks():
-    assert ssmi.index_baseline(STUDY) == ("2015", "2100")
-    assert ssmi.index_baseline(STUDY, [1990, "2014"]) == ("1990", "2014")
-
-
-@pytest.mark.parametrize(
-    "years",
-    [
-        ["1985", "2014"],
-        ["2014", "1990"],
-        ["1990"],
-        "1990",
-        ["1990", "soon"],
-        [1990, 2000, 2010],
-        ["2015", "2200"],
-        ["2000", "2000"],
-        ["200", "2014"],  # as text it comes after "1990"
-        ["2014", "20145"],
-    ],
-)
-def test_a_baseline_that_makes_no_sense_is_refused_with_the_years_there_are(years):
-    with pytest.raises(ValueError, match="`baseline_period` must be two years from 1990 to 2100"):
-        ssmi.index_baseline(STUDY, years)
-
-
-def test_index_options_tell_the_three_readings_apart():
-    std = xr.DataArray(0.1)
-    assert ssmi.index_options("theta", ("1990", "2014"), std) == {}
-    own = ssmi.index_options("ssmi", ("1990", "2014"), std)
-    assert own == {"baseline": ("1990", "2014"), "standard_deviation": None}
-    assert ssmi.index_options("ssmi_sources", ("1990", "2014"), std)["standard_deviation"] is std
-    with pytest.raises(
-        ValueError, match="`index` must be one of ssmi, ssmi_sources, theta, got 'spi'"
-    ):
-        ssmi.index_options("spi", ("1990", "2014"), std)
-
-
-def test_months_begin_with_the_historical_run_only_where_they_have_to():
-    runs = {"historical": monthly(1990, 25), "ssp585": monthly(2015, 86)}
-    options = {"study": STUDY}
-    alone = ssmi.months_for(runs.get, "ssp585", baseline=("2015", "2100"), **options)
-    both = ssmi.months_for(runs.get, "ssp585", baseline=("1990", "2014"), **options)
-    assert alone.sizes["time"] == 12 * 86
-    assert both.sizes["time"] == 12 * (25 + 86)
-    assert both.indexes["time"].is_monotonic_increasing
-    assert both.attrs["units"] == "m3 m-3"
-
-
-def static():
-    land = xr.DataArray(
-        [[0, 1, 1, 0], [1, 1, 0, 1]],
-        coords={"lat": [1.0, 3], "lon": [1.0, 3, 5, 7]},
-        dims=CELLS,
-    ).astype(bool)
-    return xr.Dataset({"land": land, "study_area": land & (land.lon > 2)})
-
-
-def test_region_masks_hold_land_and_the_east_joins_north_and_south():
-    masks = grids.region_masks(static(), STUDY)
-    assert list(masks) == ["all land", "Here", "east", "north", "south", "west"]
-    assert masks["north"].values.astype(int).tolist() == [[0, 0, 0, 0], [0, 0, 0, 1]]
-    assert masks["east"].values.astype(int).tolist() == [[0, 0, 1, 0], [0, 0, 0, 1]]
-    assert masks["Here"].values.astype(int).tolist() == [[0, 1, 1, 0], [0, 1, 0, 1]]
-
-
-def test_a_region_without_land_is_refused_by_name():
-    sea = STUDY.regions | {"upside down": Region(south=4, north=0, west=0, east=8)}
-    with pytest.raises(ValueError, match="none in 'upside down'.*0–4 N, 0–8 E, south below north"):
-        grids.region_masks(static(), SimpleNamespace(**vars(STUDY) | {"regions": sea}))
-
-
-def test_a_fine_cell_has_the_value_of_the_coarse_cell_it_lies_in():
-    coarse = xr.DataArray([[1.0, 2], [3, 4]], coords={"lat": [1, 3], "lon": [1, 3]}, dims=CELLS)
-    fine = xr.DataArray(
-        np.ones((4, 4), bool),
-        coords={"lat": [0.5, 1.5, 2.5, 3.5], "lon": [0.5, 1.5, 2.5, 3.5]},
-        dims=CELLS,
-    )
-    fine[0, 0] = False
-    found = grids.on_cells_of(coarse, fine)
-    expected = np.kron([[1.0, 2], [3, 4]], np.ones((2, 2)))
-    expected[0, 0] = np.nan
-    np.testing.assert_array_equal(found, expected)
-    np.testing.assert_array_equal(found.lat, fine.lat)
-
-
-def test_the_range_over_sources_is_written_with_its_kind():
-    values = xr.DataArray([41.2, 77.4, 60], dims="source_id")
-    assert claims.between_sources(values, "{:.0f} %") == "sources 41 to 77 %"
-    two = xr.DataArray([[-0.02, 0.1], [0.05, 0.0]], dims=("source_id", "experiment_id"))
-    assert claims.between_sources(two) == "sources and scenarios -0.020 to +0.100"
-
-
-def test_names_level_with_the_best_come_with_the_best_first():
-    scores = pd.Series({"a": 0.70, "b": 0.50, "c": 0.72})
-    assert claims.level_with_best(scores, within=0.03) == ["c", "a"]
-    assert claims.level_with_best(scores, within=0.01) == ["c"]
-
-
-def test_a_statistic_of_each_scenario_is_written_in_order():
-    values = xr.DataArray(
-        [0.01, -0.0201], coords={"experiment_id": ["ssp126", "ssp585"]}, dims="experiment_id"
-    )
-    assert claims.by_scenario(values) == "SSP1-2.6 +0.010, SSP5-8.5 -0.020"
-    assert claims.by_scenario(values * 1000, "{:.0f} %") == "SSP1-2.6 10 %, SSP5-8.5 -20 %"
-
-
-def test_the_test_of_the_trend_is_that_of_the_trends_module():
-    theta = monthly(slopes=(0.0001, 0))
-    found = trends.trend(theta, ("2015", "2044"))["p_value"]
-    annual = theta.values.reshape(30, 12, 2).mean(axis=1)
-    year = xr.DataArray(annual, coords={"year": range(2015, 2045)}, dims=("year", "lon"))
-    np.testing.assert_allclose(found[0], mann_kendall(year)["p_value"])

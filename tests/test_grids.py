@@ -1,6 +1,7 @@
 """The domain, its nested grids, and the area of their cells."""
 
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +9,17 @@ import torch
 import xarray as xr
 
 from smcore.config import Domain, Region, Study
-from smcore.grids import EARTH_RADIUS, box_mask, cell_area, coarse_grid, fine_grid, uncovered
+from smcore.grids import (
+    EARTH_RADIUS,
+    block_means,
+    box_mask,
+    cell_area,
+    coarse_grid,
+    fine_grid,
+    on_cells_of,
+    region_masks,
+    uncovered,
+)
 
 
 def test_coarse_grid_has_18_by_33_cells_centred_on_odd_latitudes_and_even_longitudes():
@@ -142,3 +153,72 @@ def test_sites_of_the_paper_lie_on_corners_of_nested_cells():
 def test_uncovered_says_what_is_left_out(lat, lon, words):
     field = xr.DataArray(np.zeros((lat.size, lon.size)), [("lat", lat), ("lon", lon)])
     assert re.fullmatch(f"{words}(: fetch a larger region)?", uncovered(field, Domain()))
+
+
+def test_box_mask_takes_a_box_by_its_edges_and_refuses_one_that_lacks_an_edge():
+    grid, box = coarse_grid(), {"south": 35, "north": 54, "west": 100, "east": 137}
+    xr.testing.assert_identical(box_mask(grid, box), box_mask(grid, Region(**box)))
+    with pytest.raises(ValueError, match="must have the keys south, north, west and east"):
+        box_mask(grid, {"south": 35, "north": 54})
+
+
+STUDY = SimpleNamespace(
+    domain=Domain(south=0, north=4, west=0, east=8),
+    study_area=SimpleNamespace(name="Here"),
+    regions={
+        "north": Region(south=2, north=4, west=4, east=8),
+        "south": Region(south=0, north=2, west=4, east=8),
+        "west": Region(south=0, north=4, west=0, east=4),
+    },
+)
+
+
+def static():
+    land = xr.DataArray(
+        [[0, 1, 1, 0], [1, 1, 0, 1]],
+        coords={"lat": [1.0, 3], "lon": [1.0, 3, 5, 7]},
+        dims=("lat", "lon"),
+    ).astype(bool)
+    return xr.Dataset({"land": land, "study_area": land & (land.lon > 2)})
+
+
+def test_region_masks_hold_land_and_the_east_joins_north_and_south():
+    masks = region_masks(static(), STUDY)
+    assert list(masks) == ["all land", "Here", "east", "north", "south", "west"]
+    assert masks["north"].values.astype(int).tolist() == [[0, 0, 0, 0], [0, 0, 0, 1]]
+    assert masks["east"].values.astype(int).tolist() == [[0, 0, 1, 0], [0, 0, 0, 1]]
+    assert masks["Here"].values.astype(int).tolist() == [[0, 1, 1, 0], [0, 1, 0, 1]]
+
+
+def test_a_region_without_land_is_refused_by_name():
+    sea = STUDY.regions | {"upside down": Region(south=4, north=0, west=0, east=8)}
+    with pytest.raises(ValueError, match="none in 'upside down'.*0–4 N, 0–8 E, south below north"):
+        region_masks(static(), SimpleNamespace(**vars(STUDY) | {"regions": sea}))
+
+
+def test_a_fine_cell_has_the_value_of_the_coarse_cell_it_lies_in():
+    coarse = xr.DataArray(
+        [[1.0, 2], [3, 4]], coords={"lat": [1, 3], "lon": [1, 3]}, dims=("lat", "lon")
+    )
+    fine = xr.DataArray(
+        np.ones((4, 4), bool),
+        coords={"lat": [0.5, 1.5, 2.5, 3.5], "lon": [0.5, 1.5, 2.5, 3.5]},
+        dims=("lat", "lon"),
+    )
+    fine[0, 0] = False
+    found = on_cells_of(coarse, fine)
+    expected = np.kron([[1.0, 2], [3, 4]], np.ones((2, 2)))
+    expected[0, 0] = np.nan
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(found.lat, fine.lat)
+
+
+def test_block_means_are_those_of_the_coarse_cells_and_leave_out_what_is_missing():
+    values = np.kron([[1.0, 2], [3, 4]], [[0.5, 1.5], [1, 1]])  # the blocks have mean 1, 2, 3, 4
+    values[3, 3] = np.nan  # of 2, 6, 4 and this one
+    lat, lon = [0.5, 1.5, 2.5, 3.5], [10.5, 11.5, 12.5, 13.5]
+    fine = xr.DataArray(values, {"lat": lat, "lon": lon}, ["lat", "lon"], attrs={"units": "1"})
+    found = block_means(fine, 2)
+    assert found.values.tolist() == [[1, 2], [3, 4]]
+    assert (found.lat.values.tolist(), found.lon.values.tolist()) == ([1, 3], [11, 13])
+    assert found.attrs["units"] == "1"

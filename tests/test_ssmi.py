@@ -1,10 +1,19 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
 
-from smcore.seasons import annual_mean, seasonal_mean
-from smcore.ssmi import interannual_std, ssmi
+from smcore.seasons import annual_mean
+from smcore.ssmi import (
+    index_baseline,
+    index_options,
+    interannual_std,
+    months_for,
+    slope_of_a_noisy_line,
+    ssmi,
+)
 
 
 def monthly(first, last, dtype=float, shape=(2, 3)):
@@ -119,24 +128,21 @@ def test_ssmi_says_what_it_used_and_keeps_coordinates():
     assert set(index.coords) == {"time", "lat", "lon"}
 
 
-def test_ssmi_and_means_work_on_dask_arrays_and_other_calendars():
+def test_ssmi_works_on_dask_arrays_and_other_calendars():
     theta = monthly("2015-01", "2020-12")
     lazy = ssmi(theta.chunk(time=10))
     assert lazy.chunks
     xr.testing.assert_allclose(lazy, ssmi(theta))
-    xr.testing.assert_allclose(annual_mean(theta.chunk(time=10)), annual_mean(theta))
     days = theta.assign_coords(
         time=xr.date_range("2015-01", periods=72, freq="MS", calendar="360_day", use_cftime=True)
     )
     np.testing.assert_allclose(ssmi(days), ssmi(theta))
-    xr.testing.assert_allclose(seasonal_mean(days), seasonal_mean(theta))
 
 
-@pytest.mark.parametrize("function", [ssmi, annual_mean, seasonal_mean])
-def test_a_repeated_month_is_refused(function):
+def test_ssmi_refuses_a_repeated_month():
     theta = monthly("2015-01", "2016-12")
     with pytest.raises(ValueError, match="one value per month"):
-        function(xr.concat([theta, theta.isel(time=[3])], "time"))
+        ssmi(xr.concat([theta, theta.isel(time=[3])], "time"))
 
 
 def sources():
@@ -202,60 +208,74 @@ def test_ssmi_of_two_years_is_plus_and_minus_one_and_of_one_year_missing():
     assert ssmi(theta, baseline=("2015", "2015")).isnull().all()
 
 
-def test_annual_mean_takes_full_years_only():
-    theta = monthly("2014-12", "2017-11", dtype="float32")
-    mean = annual_mean(theta)
-    assert mean.dims == ("year", "lat", "lon")
-    assert mean.year.values.tolist() == [2015, 2016]
-    assert mean.year.dtype.kind == "i"
-    assert mean.dtype == "float32"
-    assert mean.attrs["units"] == "m3 m-3"
-    np.testing.assert_allclose(mean[0], theta.values[1:13].mean(axis=0), rtol=1e-6)
+def test_slopes_of_a_noisy_line_follow_the_formula_and_stay_below_the_bound():
+    trends = [0.05, 0.2, 1]
+    found = slope_of_a_noisy_line(trends, draws=2000)
+    bound = 10 * np.sqrt(12 / (86**2 - 1))
+    assert (found < bound).all()
+    # trend / sqrt(variance of the line + variance of the noise): 1 in a source, 1/25 in the mean,
+    # 1/250 in its mean over ten years
+    for name, noise, tolerance in [
+        ("one source", 1, 0.02),
+        ("ensemble mean", 1 / 25, 0.01),
+        ("its running mean", 1 / 250, 0.02),
+    ]:
+        line = (np.array(trends) / bound) ** 2
+        expected = np.array(trends) / np.sqrt(line + noise)
+        np.testing.assert_allclose(found.sel(series=name), expected, rtol=tolerance)
 
 
-def test_annual_mean_needs_every_month_of_a_cell():
-    theta = monthly("2015-01", "2016-12")
-    theta[5, 0, 0] = np.nan
-    mean = annual_mean(theta)
-    assert np.isnan(mean[0, 0, 0])
-    assert mean.isnull().sum() == 1
+def test_slopes_of_a_noisy_line_are_the_same_for_the_same_seed():
+    xr.testing.assert_identical(*(slope_of_a_noisy_line([0.1], draws=3) for _ in range(2)))
 
 
-def test_annual_mean_needs_a_full_year():
-    with pytest.raises(ValueError, match="full calendar year, got 2015-02 to 2016-11"):
-        annual_mean(monthly("2015-02", "2016-11"))
+PERIODS = SimpleNamespace(historical=("1990", "2014"), future=("2015", "2100"))
+STUDY = SimpleNamespace(periods=PERIODS)
 
 
-def test_seasonal_mean_counts_winter_for_the_year_of_its_january():
-    theta = monthly("2015-01", "2017-12")
-    mean = seasonal_mean(theta)
-    assert mean.dims == ("season", "year", "lat", "lon")
-    assert mean.season.values.tolist() == ["MAM", "JJA", "SON", "DJF"]
-    assert mean.year.values.tolist() == [2015, 2016, 2017]
-    winter = theta.sel(time=["2015-12-01", "2016-01-01", "2016-02-01"]).mean("time")
-    np.testing.assert_allclose(mean.sel(season="DJF", year=2016), winter)
-    np.testing.assert_allclose(
-        mean.sel(season="SON", year=2017), theta.sel(time=slice("2017-09", "2017-11")).mean("time")
-    )
-    assert mean.sel(season="DJF", year=2015).isnull().all()
+def test_the_baseline_is_the_scenarios_own_unless_a_reader_asks():
+    assert index_baseline(STUDY) == ("2015", "2100")
+    assert index_baseline(STUDY, [1990, "2014"]) == ("1990", "2014")
 
 
-def test_seasonal_mean_has_85_winters_in_a_scenario():
-    mean = seasonal_mean(monthly("2015-01", "2100-12", shape=(1, 1)))
-    valid = mean.notnull().sum("year").squeeze()
-    assert mean.sizes["year"] == 86
-    assert mean.year.dtype.kind == "i"
-    assert dict(zip(mean.season.values, valid.values, strict=True)) == {
-        "MAM": 86,
-        "JJA": 86,
-        "SON": 86,
-        "DJF": 85,
-    }
+@pytest.mark.parametrize(
+    "years",
+    [
+        ["1985", "2014"],
+        ["2014", "1990"],
+        ["1990"],
+        "1990",
+        ["1990", "soon"],
+        [1990, 2000, 2010],
+        ["2015", "2200"],
+        ["2000", "2000"],
+        ["200", "2014"],  # as text it comes after "1990"
+        ["2014", "20145"],
+    ],
+)
+def test_a_baseline_that_makes_no_sense_is_refused_with_the_years_there_are(years):
+    with pytest.raises(ValueError, match="`baseline_period` must be two years from 1990 to 2100"):
+        index_baseline(STUDY, years)
 
 
-def test_seasonal_mean_drops_what_is_incomplete():
-    mean = seasonal_mean(monthly("2015-04", "2015-09", shape=(1, 1)))
-    assert mean.year.values.tolist() == [2015]
-    assert mean.notnull().squeeze().values.tolist() == [False, True, False, False]
-    with pytest.raises(ValueError, match="full season"):
-        seasonal_mean(monthly("2015-04", "2015-05"))
+def test_index_options_tell_the_three_readings_apart():
+    std = xr.DataArray(0.1)
+    assert index_options("theta", ("1990", "2014"), std) == {}
+    own = index_options("ssmi", ("1990", "2014"), std)
+    assert own == {"baseline": ("1990", "2014"), "standard_deviation": None}
+    assert index_options("ssmi_sources", ("1990", "2014"), std)["standard_deviation"] is std
+    with pytest.raises(
+        ValueError, match="`index` must be one of ssmi, ssmi_sources, theta, got 'spi'"
+    ):
+        index_options("spi", ("1990", "2014"), std)
+
+
+def test_months_begin_with_the_historical_run_only_where_they_have_to():
+    runs = {"historical": monthly("1990-01", "2014-12"), "ssp585": monthly("2015-01", "2100-12")}
+    options = {"study": STUDY}
+    alone = months_for(runs.get, "ssp585", baseline=("2015", "2100"), **options)
+    both = months_for(runs.get, "ssp585", baseline=("1990", "2014"), **options)
+    assert alone.sizes["time"] == 12 * 86
+    assert both.sizes["time"] == 12 * (25 + 86)
+    assert both.indexes["time"].is_monotonic_increasing
+    assert both.attrs["units"] == "m3 m-3"

@@ -9,7 +9,8 @@ import xarray as xr
 from scipy import stats
 
 from smcore import trends
-from smcore.trends import false_discovery_rate, mann_kendall, theil_sen
+from smcore.seasons import seasonal_mean
+from smcore.trends import false_discovery_rate, mann_kendall, theil_sen, trend
 
 SIZES = pd.read_csv(Path(__file__).resolve().parents[1] / "data/test_size.csv")
 YEARS = np.arange(2015, 2101)
@@ -293,22 +294,36 @@ def test_ar1_is_the_default_and_holds_its_level_in_the_table():
     xr.testing.assert_identical(mann_kendall(series), mann_kendall(series, method="ar1"))
     # standard error of 10,000 series: 0.22 %
     sizes = SIZES[SIZES.test == "ar1"]
-    assert (sizes.series == 10_000).all()
+    assert (SIZES.series == 10_000).all()
     assert sizes.rejected_percent.max() < 5.5
 
 
+def running_mean(values, window):
+    """Of the years that are there: `window` of them, the middle one the later of two."""
+    first, last = -(window // 2), window - window // 2
+    years = range(values.shape[1])
+    return np.stack([values[:, max(i + first, 0) : i + last].mean(axis=1) for i in years], axis=1)
+
+
 @pytest.mark.parametrize("method", ["ar1", "hamed_rao", "original"])
-@pytest.mark.parametrize("n", [86, 30])
-@pytest.mark.parametrize("lag_1", [0, 0.3, 0.6, 0.9])
-def test_mann_kendall_rejects_as_often_as_the_table_says(method, n, lag_1):
-    expected = SIZES.set_index(["test", "n", "lag_1"]).loc[(method, n, lag_1)]
-    noise = autoregressive(1000, lag_1, length=n, seed=3)
+@pytest.mark.parametrize(
+    ("n", "lag_1", "window"),
+    [(n, lag_1, 1) for n in (86, 30) for lag_1 in (0, 0.3, 0.6, 0.9)] + [(86, 0, 10)],
+)
+def test_mann_kendall_rejects_as_often_as_the_table_says(method, n, lag_1, window):
+    expected = SIZES.set_index(["test", "n", "lag_1", "window"]).loc[(method, n, lag_1, window)]
+    noise = running_mean(autoregressive(1000, lag_1, length=n, seed=3), window)
     with_trend = noise + 2 * np.arange(n) / (n - 1)
     columns = {"rejected_percent": noise, "rejected_with_trend_percent": with_trend}
     for column, values in columns.items():
         share = float((mann_kendall(as_series(values), method=method).p_value <= 0.05).mean())
         p = expected[column] / 100
         assert abs(share - p) < 4 * np.sqrt(max(p * (1 - p), 1e-3) / 1000)
+
+
+def test_only_the_test_that_models_persistence_survives_a_running_mean():
+    size = SIZES[SIZES.window == 10].set_index("test").rejected_percent
+    assert size["ar1"] < 5 < size["hamed_rao"] < size["original"]
 
 
 def test_mann_kendall_of_a_constant_series_is_one():
@@ -372,3 +387,68 @@ def test_false_discovery_rate_refuses_what_is_no_p_value():
         false_discovery_rate(xr.DataArray([0.1, 1.2], dims="x"))
     with pytest.raises(ValueError, match="`alpha`"):
         false_discovery_rate(xr.DataArray([0.1], dims="x"), alpha=10)
+
+
+def monthly(first=2015, years=30, slopes=(0.001, -0.002), seed=0):
+    """theta of one row of cells, each with its own trend per year, a season and noise."""
+    time = pd.date_range(f"{first}-01", periods=12 * years, freq="MS")
+    noise = np.random.default_rng(seed).normal(0, 0.01, (time.size, 1, len(slopes)))
+    season = 0.05 * np.sin(2 * np.pi * time.month.values / 12)
+    line = (time.year.values - first)[:, None, None] * np.array(slopes)
+    return xr.DataArray(
+        0.3 + line + season[:, None, None] + noise,
+        coords={"time": time, "lat": [30.0], "lon": 70.0 + np.arange(len(slopes))},
+        dims=("time", "lat", "lon"),
+        attrs={"units": "m3 m-3"},
+    )
+
+
+def test_trend_of_the_water_content_is_the_slope_of_the_annual_means():
+    theta = monthly()
+    found = trend(theta, ("2020", "2040"))
+    annual = theta.values.reshape(30, 12, 2).mean(axis=1)[5:26]
+    for cell in range(2):
+        expected = 10 * stats.theilslopes(annual[:, cell], np.arange(21))[0]
+        np.testing.assert_allclose(found["slope"][0, cell], expected)
+    assert found["slope"].attrs["units"] == "m3 m-3 decade-1"
+    assert (found["p_value"] < 1e-3).all()
+    assert "p_value" not in trend(theta, ("2020", "2040"), test=False)
+
+
+def test_trend_of_the_index_is_the_slope_of_the_standardised_months():
+    theta = monthly()
+    found = trend(theta, ("2015", "2044"), baseline=("2015", "2029"))
+    years = theta.values.reshape(30, 12, 2)
+    index = (years - years[:15].mean(axis=0)) / years[:15].std(axis=0)
+    expected = [10 * stats.theilslopes(series, np.arange(30))[0] for series in index.mean(axis=1).T]
+    np.testing.assert_allclose(found["slope"][0], expected)
+    assert found["slope"].attrs["units"] == "decade-1"
+
+    given = xr.DataArray(0.02)
+    found = trend(theta, ("2015", "2044"), baseline=("2015", "2029"), standard_deviation=given)
+    water = trend(theta, ("2015", "2044"))
+    np.testing.assert_allclose(found["slope"], water["slope"] / 0.02)
+
+
+def test_trend_keeps_sources_and_seasons():
+    theta = xr.concat([monthly(seed=0), monthly(seed=1)], "source_id")
+    found = trend(theta, ("2015", "2044"), mean=seasonal_mean)
+    assert dict(found.sizes) == {"season": 4, "source_id": 2, "lat": 1, "lon": 2}
+    winters = theta.values[1].reshape(30, 12, 2)
+    december, next_year = winters[:-1, 11], winters[1:, :2]
+    winter = (december + next_year.sum(axis=1)) / 3
+    expected = 10 * stats.theilslopes(winter[:, 1], np.arange(29))[0]
+    np.testing.assert_allclose(found["slope"].sel(season="DJF")[1, 0, 1], expected)
+
+
+def test_trend_needs_a_baseline_for_a_standard_deviation():
+    with pytest.raises(ValueError, match="give its `baseline`"):
+        trend(monthly(), ("2015", "2044"), standard_deviation=xr.DataArray(0.1))
+
+
+def test_trend_is_tested_as_mann_kendall_tests_the_annual_means():
+    theta = monthly(slopes=(0.0001, 0))
+    found = trend(theta, ("2015", "2044"))["p_value"]
+    annual = theta.values.reshape(30, 12, 2).mean(axis=1)
+    year = xr.DataArray(annual, coords={"year": range(2015, 2045)}, dims=("year", "lon"))
+    np.testing.assert_allclose(found[0], mann_kendall(year)["p_value"])
