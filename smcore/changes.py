@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from smcore.baselines import anomalies
 from smcore.grids import box_mask
-from smcore.seasons import PARTS, months_covered, yearly_mean
+from smcore.metrics import together
+from smcore.seasons import PARTS, SEASONS, monthly_climatology, months_covered, yearly_mean
 
 
 def change_rate(theta, *, period, baseline, months=None, region=None):
@@ -67,6 +69,30 @@ def regional_means(theta, *, regions):
     return result.transpose(..., "region", "time").assign_attrs(theta.attrs)
 
 
+def regional_runs(read, experiments, *, regions):
+    """Regional means of each scenario, after those of the historical run that it continues.
+
+    Parameters
+    ----------
+    read : function
+        From an experiment_id, "historical" or one of `experiments`, to its months (time, lat, lon
+        and any others) in m3 m-3.
+    experiments : sequence of str
+        Scenarios.
+    regions : mapping of str to region
+        As for :func:`regional_means`.
+
+    Returns
+    -------
+    xr.DataArray
+        In m3 m-3, dimension ``experiment_id`` before those of :func:`regional_means`.
+    """
+    past = regional_means(read("historical"), regions=regions)
+    runs = {name: regional_means(read(name), regions=regions) for name in experiments}
+    runs = {name: xr.concat([past, run], "time") for name, run in runs.items()}
+    return together(runs, dim="experiment_id")
+
+
 def portrait(series, *, periods, baseline):
     """Change rates in % by part of the year and period.
 
@@ -94,6 +120,74 @@ def portrait(series, *, periods, baseline):
     ]
     names = {"part": list(PARTS), "period": ["-".join(period) for period in periods]}
     return xr.concat(by_part, "part").assign_coords(names).transpose(..., "part", "period")
+
+
+def beside_sources(rates):
+    """Change rates of a product beside those of its sources.
+
+    Parameters
+    ----------
+    rates : xr.DataArray
+        In %, from :func:`portrait`, dimension ``source_id``: first of all the product.
+
+    Returns
+    -------
+    xr.Dataset
+        In %: ``change`` of the product; ``sources_median``, ``sources_min``, ``sources_max``; and
+        ``same_sign``, the share of the sources that have the sign of the product.
+    """
+    change, sources = rates.isel(source_id=0, drop=True), rates.isel(source_id=slice(1, None))
+    result = xr.Dataset({"change": change})
+    for name in ("median", "min", "max"):
+        result[f"sources_{name}"] = getattr(sources, name)("source_id")
+    result["same_sign"] = 100 * (np.sign(sources) == np.sign(change)).mean("source_id")
+    return result
+
+
+def delta_change(raw, reference, *, regions, train_period, years=31):
+    """Regional means of the reference's seasonal cycle plus the smoothed anomalies of a simulation.
+
+    `raw` is the simulation in m3 m-3, from :func:`regional_means` with the same `regions`, and
+    `reference` the field (time, lat, lon). Cycle and anomalies are those of `train_period`; `years`
+    is the length of the running mean.
+    """
+    observed = regional_means(reference.sel(time=slice(*train_period)).load(), regions=regions)
+    cycle = monthly_climatology(observed).sel(month=raw["time"].dt.month).drop_vars("month")
+    return cycle + anomalies(raw, train_period=train_period, years=years)
+
+
+def other_baselines(series, periods):
+    """:func:`portrait` of the last period against each baseline within the historical run.
+
+    `periods` are those of a study: its baseline, 1985-2004, and its training, test and historical
+    years take their turn along the dimension ``baseline``.
+    """
+    pairs = [periods.baseline, ("1985", "2004"), periods.train, periods.test, periods.historical]
+    rates = {
+        "-".join(pair): portrait(series, periods=periods.change[-1:], baseline=pair)
+        for pair in pairs
+        if periods.historical[0] <= pair[0]
+    }
+    return together(rates, dim="baseline").squeeze("period", drop=True)
+
+
+def amounts(series, *, period, baseline):
+    """Mean in the baseline, and the change of the mean until a period in 10-3, year by year.
+
+    Parameters
+    ----------
+    series : xr.DataArray
+        One value per month along ``time``, in m3 m-3; further dimensions are kept.
+    period, baseline : pair of str
+        First and last year, both included.
+
+    Returns
+    -------
+    xr.DataArray
+        With dimension ``quantity`` (baseline, change) first, in place of time.
+    """
+    later, earlier = _means(series, period, baseline, None)
+    return together({"baseline": earlier, "change": 1000 * (later - earlier)}, dim="quantity")
 
 
 def two_averages(theta, *, period, baseline, months=None, region=None):
@@ -134,6 +228,18 @@ def two_averages(theta, *, period, baseline, months=None, region=None):
     result["mean_of_ratios"] = np.average(ratios[wet], weights=area[wet])
     result["drier_half_water"] = 100 * water["before"]["drier_half"] / water["before"].iloc[0]
     return result
+
+
+def both_averages(theta, *, regions, period, baseline):
+    """:func:`two_averages` of the year and its seasons in several regions, as rows of a table."""
+    found = {
+        (name, part): two_averages(
+            theta, period=period, baseline=baseline, months=PARTS[part], region=region
+        )
+        for name, region in regions.items()
+        for part in ("annual", *SEASONS)
+    }
+    return pd.DataFrame(found).T.rename_axis(index=["region", "part"])
 
 
 def _area_mean(theta, region, name="`region`"):

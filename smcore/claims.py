@@ -253,7 +253,7 @@ CELLS = ("lat", "lon")
 PLATEAU = 3000  # m
 
 
-def season_findings(slopes, static, study, *, variant):
+def season_findings(slopes, static, study, *, baseline):
     """Findings on the seasons, as :func:`finding` makes them, by claim id.
 
     Parameters
@@ -265,10 +265,11 @@ def season_findings(slopes, static, study, *, variant):
         ``study_area`` (bool) and ``elevation`` (m) of the cells.
     study : Study
         Names the study area and the boxes north, south and west.
-    variant : str
-        Which index it is, for the notes.
+    baseline : pair of str
+        Years of the index, for the notes.
     """
     paper, place, boxes = paper_claims(), study.study_area.name, study.regions
+    variant = f"SSMI by its own standard deviation over {'-'.join(baseline)}"
     inside, area = static["study_area"], cell_area(static["lat"], static["lon"])
     masks = {key: inside & box_mask(static, boxes[key]) for key in ("north", "south", "west")}
     north, south, west = (f", {boxes[key]}" for key in masks)
@@ -377,13 +378,12 @@ def period_findings(rates, study):
     return found
 
 
-def direction(rate, sources):
-    """Whether a product's change rate is "wetter" or "drier" than its baseline, or "undecided".
+def direction(rate, same_sign):
+    """Whether a region becomes "wetter" or "drier", by a change rate in %.
 
-    Undecided where fewer than 80 % of the `sources`, along source_id, have the sign of `rate`.
+    "undecided" where less than 80 % of the sources, `same_sign`, have the sign of the rate.
     """
-    same = (np.sign(sources) == np.sign(rate)).mean("source_id")
-    return "undecided" if same < 0.8 or rate == 0 else ("wetter" if rate > 0 else "drier")
+    return "undecided" if same_sign < 80 or rate == 0 else ("wetter" if rate > 0 else "drier")
 
 
 def nearest_to_truth(rates, *, within=0.03):
@@ -392,7 +392,7 @@ def nearest_to_truth(rates, *, within=0.03):
     Parameters
     ----------
     rates : xr.DataArray
-        Change rates in %, dimension dataset, with ``truth`` among them, and any others.
+        Change rates in %, dimension dataset and any others.
     within : float, default: 0.03
         A network (``ynet_<preset>``) is level with the best one where its skill is less than
         this below.
@@ -401,8 +401,11 @@ def nearest_to_truth(rates, *, within=0.03):
     -------
     pd.DataFrame
         ``distance``, the mean absolute difference in percentage points; ``skill``, 1 less the
-        mean squared difference over the mean square of the truth; ``level``, as above.
+        mean squared difference over the mean square of the truth; ``level``, as above. Empty
+        where there is no ``truth`` among the datasets.
     """
+    if "truth" not in rates["dataset"]:
+        return pd.DataFrame(columns=["distance", "skill", "level"]).rename_axis("dataset")
     over = [dim for dim in rates.dims if dim != "dataset"]
     off = rates.drop_sel(dataset="truth") - rates.sel(dataset="truth")
     skill = (1 - (off**2).mean(over) / (rates.sel(dataset="truth") ** 2).mean()).to_series()
