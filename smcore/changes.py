@@ -1,9 +1,13 @@
 """Changes between periods: by season, by month, by region."""
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
-from smcore.seasons import PARTS
+from smcore.baselines import anomalies
+from smcore.grids import box_mask
+from smcore.metrics import together
+from smcore.seasons import PARTS, SEASONS, monthly_climatology, months_covered, yearly_mean
 
 
 def change_rate(theta, *, period, baseline, months=None, region=None):
@@ -17,38 +21,27 @@ def change_rate(theta, *, period, baseline, months=None, region=None):
     period, baseline : pair of str
         First and last year, both included.
     months : sequence of int, optional
-        Calendar months, 1 to 12. Default: all.
+        Calendar months, 1 to 12; of a season that crosses New Year, the year is that of its
+        January. Default: all.
     region : xr.DataArray or mapping, optional
-        A mask (lat, lon); or ``dict(south=, north=, west=, east=)`` in degrees: the cells
-        whose centres lie inside, on the southern and western border included, on the
-        northern and eastern not, so that neighbouring regions share no cell; or the weights
-        of the cells themselves, as numbers. Default: all cells.
+        A mask (lat, lon), or a box ``dict(south=, north=, west=, east=)`` in degrees: cells are
+        weighted with cos(lat), to which the areas of evenly spaced ones are proportional. Or
+        the weights themselves, as numbers. Default: all cells.
 
     Returns
     -------
     xr.DataArray
-        ``100 * (mean of period / mean of baseline - 1)`` in %.
+        ``100 * (mean of period / mean of baseline - 1)`` in %: the ratio of area means, not the
+        mean of the cells' ratios, see :func:`two_averages`. Months weigh the same, and only
+        years with all of them count; of a month's mean, a cell without a value is left out.
 
     Raises
     ------
     ValueError
         If a period holds no year with all of `months`, a region holds no cell with a value,
         or `months` or `region` is not of the form above.
-
-    Notes
-    -----
-    It is the ratio of area means, not the mean of the cells' ratios, which dry cells would
-    dominate; see :func:`two_averages`. Cells are weighted with cos(lat), to which the exact
-    areas of evenly spaced cells are proportional. Months are weighted equally, and a year
-    counts only if all of `months` are there. A cell without a value is left out of that
-    month's mean.
-
-    A season that crosses New Year belongs to the year of its January: if `months` hold both
-    12 and 1 but not all twelve, December, and the months asked for that lead up to it, count
-    for the following year. The winters 2021-2040 begin in December 2020.
     """
-    series = _area_mean(theta, region)
-    return _rate(series, period, baseline, PARTS["annual"] if months is None else months)
+    return _rate(_area_mean(theta, region), period, baseline, months)
 
 
 def regional_means(theta, *, regions):
@@ -57,52 +50,64 @@ def regional_means(theta, *, regions):
     Parameters
     ----------
     theta : xr.DataArray
-        As in :func:`change_rate`.
+        Volumetric water content with lat and lon; further dimensions are kept.
     regions : mapping of str to region
-        Each as `region` in :func:`change_rate`; None for all cells.
+        Each a mask, a box or weights, as in :func:`change_rate`; None for all cells.
 
     Returns
     -------
     xr.DataArray
-        In the units of `theta`, loaded, with dimensions ``region`` and ``time`` after any
-        further ones.
+        In the units of `theta`, loaded, dimensions ``region`` and ``time`` last.
 
     Raises
     ------
     ValueError
         If a region holds no cell with a value, or is not of the form it has to have.
     """
-    means = []
-    for name, region in regions.items():
-        try:
-            means.append(_area_mean(theta, region))
-        except ValueError as error:
-            raise ValueError(
-                f"region {name!r}: {error}. Choose a region over land; of a box, south must lie "
-                "below north, and west below east"
-            ) from None
+    means = [_area_mean(theta, region, f"region {key!r}") for key, region in regions.items()]
     result = xr.concat(means, xr.Variable("region", list(regions)))
     return result.transpose(..., "region", "time").assign_attrs(theta.attrs)
 
 
-def portrait(series, *, periods, baseline):
-    """Change rates by part of the year and period.
+def regional_runs(read, experiments, *, regions):
+    """Regional means of each scenario, after those of the historical run that it continues.
 
     Parameters
     ----------
-    series : xr.DataArray
-        One value per month along ``time``, such as :func:`regional_means`; further dimensions
-        are kept. Holds all periods.
-    periods : sequence of pairs of str
-        First and last year of each period, both included.
-    baseline : pair of str
-        First and last year of the period they are compared with.
+    read : function
+        From an experiment_id, "historical" or one of `experiments`, to its months (time, lat, lon
+        and any others) in m3 m-3.
+    experiments : sequence of str
+        Scenarios.
+    regions : mapping of str to region
+        As for :func:`regional_means`.
 
     Returns
     -------
     xr.DataArray
-        Change rate in % with dimensions ``part`` (annual, MAM, JJA, SON, DJF, Jan, ..., Dec)
-        and ``period`` ("2021-2040"), after those of `series` without time.
+        In m3 m-3, dimension ``experiment_id`` before those of :func:`regional_means`.
+    """
+    past = regional_means(read("historical"), regions=regions)
+    runs = {name: regional_means(read(name), regions=regions) for name in experiments}
+    runs = {name: xr.concat([past, run], "time") for name, run in runs.items()}
+    return together(runs, dim="experiment_id")
+
+
+def portrait(series, *, periods, baseline):
+    """Change rates in % by part of the year and period.
+
+    Parameters
+    ----------
+    series : xr.DataArray
+        One value per month along ``time``, such as :func:`regional_means`; holds all periods.
+    periods, baseline : sequence of pairs of str, pair of str
+        First and last year of each period and of what they are compared with, both included.
+
+    Returns
+    -------
+    xr.DataArray
+        Dimensions ``part`` (annual, MAM, JJA, SON, DJF, Jan, ..., Dec) and ``period``
+        ("2021-2040") follow those of `series` without time.
 
     Raises
     ------
@@ -113,151 +118,185 @@ def portrait(series, *, periods, baseline):
         xr.concat([_rate(series, period, baseline, months) for period in periods], "period")
         for months in PARTS.values()
     ]
-    result = xr.concat(by_part, "part").assign_coords(
-        part=list(PARTS), period=[f"{first}-{last}" for first, last in periods]
-    )
-    return result.transpose(..., "part", "period")
+    names = {"part": list(PARTS), "period": ["-".join(period) for period in periods]}
+    return xr.concat(by_part, "part").assign_coords(names).transpose(..., "part", "period")
+
+
+def beside_sources(rates):
+    """Change rates of a product beside those of its sources.
+
+    Parameters
+    ----------
+    rates : xr.DataArray
+        In %, from :func:`portrait`, dimension ``source_id``: first of all the product.
+
+    Returns
+    -------
+    xr.Dataset
+        In %: ``change`` of the product; ``sources_median``, ``sources_min``, ``sources_max``; and
+        ``same_sign``, the share of the sources that have the sign of the product.
+    """
+    change, sources = rates.isel(source_id=0, drop=True), rates.isel(source_id=slice(1, None))
+    result = xr.Dataset({"change": change})
+    for name in ("median", "min", "max"):
+        result[f"sources_{name}"] = getattr(sources, name)("source_id")
+    result["same_sign"] = 100 * (np.sign(sources) == np.sign(change)).mean("source_id")
+    return result
+
+
+def delta_change(raw, reference, *, regions, train_period, years=31):
+    """Regional means of the reference's seasonal cycle plus the smoothed anomalies of a simulation.
+
+    `raw` is the simulation in m3 m-3, from :func:`regional_means` with the same `regions`, and
+    `reference` the field (time, lat, lon). Cycle and anomalies are those of `train_period`; `years`
+    is the length of the running mean.
+    """
+    observed = regional_means(reference.sel(time=slice(*train_period)).load(), regions=regions)
+    cycle = monthly_climatology(observed).sel(month=raw["time"].dt.month).drop_vars("month")
+    return cycle + anomalies(raw, train_period=train_period, years=years)
+
+
+def other_baselines(series, periods):
+    """:func:`portrait` of the last period against each baseline within the historical run.
+
+    `periods` are those of a study: its baseline, 1985-2004, and its training, test and historical
+    years take their turn along the dimension ``baseline``.
+    """
+    pairs = [periods.baseline, ("1985", "2004"), periods.train, periods.test, periods.historical]
+    rates = {
+        "-".join(pair): portrait(series, periods=periods.change[-1:], baseline=pair)
+        for pair in pairs
+        if periods.historical[0] <= pair[0]
+    }
+    return together(rates, dim="baseline").squeeze("period", drop=True)
+
+
+def amounts(series, *, period, baseline):
+    """Mean in the baseline, and the change of the mean until a period in 10-3, year by year.
+
+    Parameters
+    ----------
+    series : xr.DataArray
+        One value per month along ``time``, in m3 m-3; further dimensions are kept.
+    period, baseline : pair of str
+        First and last year, both included.
+
+    Returns
+    -------
+    xr.DataArray
+        With dimension ``quantity`` (baseline, change) first, in place of time.
+    """
+    later, earlier = _means(series, period, baseline, None)
+    return together({"baseline": earlier, "change": 1000 * (later - earlier)}, dim="quantity")
 
 
 def two_averages(theta, *, period, baseline, months=None, region=None):
     """The ratio of area means beside the mean of the cells' ratios, and why they differ.
 
-    Parameters and errors are those of :func:`change_rate`; a cell that lacks one of the months
-    asked for has no ratio and takes no part.
+    Parameters
+    ----------
+    theta : xr.DataArray
+        Volumetric water content, dimensions time, lat, lon, one value per month. A cell that
+        lacks one of the months asked for takes no part.
+    period, baseline, months, region
+        First and last years, calendar months, and cells: as for :func:`change_rate`, which
+        also says what is refused.
 
     Returns
     -------
-    xr.Dataset
-        ``ratio_of_means``: the change rate, in %. ``mean_of_ratios``: the mean of the cells'
-        own change rates, weighted by area; a cell without water in the baseline has none.
-        ``drier_half``, ``wetter_half``: the change rates (ratios of means) of the cells that
-        make up the drier half of the area in the baseline, and of the others.
-        ``drier_half_water``: the share of the region's water that the drier half holds then.
-        All in %.
-
-    Notes
-    -----
-    The ratio of means is itself a mean of the cells' ratios, each weighted with the water that
-    the cell holds in the baseline. So the drier half counts with ``drier_half_water``, where
-    the mean of ratios gives it half of the weight.
+    pd.Series
+        In %: ``ratio_of_means``, the change rate; ``mean_of_ratios``, that of the cells' own
+        rates, weighted by area (a cell without water in the baseline has none); ``drier_half``
+        and ``wetter_half``, the change rates of the cells that make up the drier half of the
+        area in the baseline, and of the others; ``drier_half_water``, the share of the water
+        that the drier half holds then: its weight in the ratio of means.
     """
     if set(theta.dims) != {"time", "lat", "lon"}:
         raise ValueError(f"`theta` must have the dimensions time, lat, lon, got {theta.dims}")
-    weights = _weights(theta, region)
-    months = PARTS["annual"] if months is None else months
-    earlier = _mean_over(theta, baseline, months, "baseline")
-    later = _mean_over(theta, period, months, "period")
-    earlier, later, weights = (
-        field.transpose("lat", "lon").values.astype(float).ravel()
-        for field in xr.broadcast(earlier, later, weights)
-    )
-    here = (weights > 0) & np.isfinite(earlier) & np.isfinite(later)
-    if not here.any():
-        raise ValueError(
-            f"`region` must contain values of `theta`, got only NaN in {_name(region)}"
+    after, before = _means(theta, period, baseline, months)
+    cells = xr.Dataset({"after": after, "before": before, "area": _weights(theta, region)})
+    cells = cells.to_dataframe().astype(float).dropna().query("area > 0").sort_values("before")
+    if cells.empty:
+        raise ValueError("`region` must contain values of `theta`, got only NaN; choose land")
+    area, wet = cells["area"], cells["before"] > 0
+    dry = area.cumsum() - area / 2 <= area.sum() / 2
+    ratios = 100 * (cells["after"] / cells["before"] - 1)
+    parts = {"ratio_of_means": dry | True, "drier_half": dry, "wetter_half": ~dry}
+    water = cells[["after", "before"]].mul(area, axis=0)
+    water = pd.DataFrame({name: water[part].sum() for name, part in parts.items()}).T
+    result = 100 * (water["after"] / water["before"] - 1)
+    result["mean_of_ratios"] = np.average(ratios[wet], weights=area[wet])
+    result["drier_half_water"] = 100 * water["before"]["drier_half"] / water["before"].iloc[0]
+    return result
+
+
+def both_averages(theta, *, regions, period, baseline):
+    """:func:`two_averages` of the year and its seasons in several regions, as rows of a table."""
+    found = {
+        (name, part): two_averages(
+            theta, period=period, baseline=baseline, months=PARTS[part], region=region
         )
-    order = np.argsort(earlier[here], kind="stable")
-    earlier, later, weights = (field[here][order] for field in (earlier, later, weights))
-
-    before, after = weights * earlier, weights * later  # water
-    area = weights.cumsum()
-    dry, wet = area - weights / 2 <= area[-1] / 2, earlier > 0
-    ratios = 100 * (later[wet] / earlier[wet] - 1)
-    with np.errstate(invalid="ignore"):  # a single cell has no wetter half
-        result = {
-            "ratio_of_means": 100 * (after.sum() / before.sum() - 1),
-            "mean_of_ratios": np.average(ratios, weights=weights[wet]),
-            "drier_half": 100 * (after[dry].sum() / before[dry].sum() - 1),
-            "wetter_half": 100 * (after[~dry].sum() / before[~dry].sum() - 1),
-            "drier_half_water": 100 * before[dry].sum() / before.sum(),
-        }
-    return xr.Dataset({name: ((), value, {"units": "%"}) for name, value in result.items()})
+        for name, region in regions.items()
+        for part in ("annual", *SEASONS)
+    }
+    return pd.DataFrame(found).T.rename_axis(index=["region", "part"])
 
 
-def _area_mean(theta, region):
-    weights = _weights(theta, region)
+def _area_mean(theta, region, name="`region`"):
+    weights = _weights(theta, region, name)
     # only the rows and columns that take part, which spares most of the reading and the work
     rows, columns = (np.flatnonzero(weights.any(dim)) for dim in ("lon", "lat"))
     here = {"lat": slice(rows[0], rows[-1] + 1), "lon": slice(columns[0], columns[-1] + 1)}
     series = theta.isel(here).weighted(weights.isel(here)).mean(("lat", "lon")).compute()
     if series.isnull().all():
-        raise ValueError(
-            f"`region` must contain values of `theta`, got only NaN in {_name(region)}"
-        )
+        raise ValueError(f"{name} must contain values of `theta`, got only NaN; choose land")
     return series
 
 
-def _weights(theta, region):
+def _weights(theta, region, name="`region`"):
     """Weights of the cells, (lat, lon), not all zero."""
     lat, lon = theta["lat"], theta["lon"]
-    if isinstance(region, xr.DataArray) and region.dtype.kind == "f":
-        if not (region >= 0).all():
-            raise ValueError("`region` must hold weights of at least 0, got NaN or a negative one")
-        with xr.set_options(arithmetic_join="exact"):
-            weights = region * xr.ones_like(lat * lon)
-    else:
-        weights = np.cos(np.deg2rad(lat)) * _inside(lat, lon, region)
-    if not (weights > 0).any():
+    area = np.cos(np.deg2rad(lat)) * xr.ones_like(lon)
+    if region is None:
+        return area
+    if not isinstance(region, xr.DataArray):
+        region = box_mask(theta, region)
+    if region.dtype.kind not in "bf":
+        raise ValueError(f"{name} must be a mask (bool) or weights (float), got {region.dtype}")
+    if not (region >= 0).all():
+        raise ValueError(f"{name} must hold weights of at least 0, got NaN or a negative one")
+    with xr.set_options(arithmetic_join="exact"):
+        weights = region * (area if region.dtype == bool else xr.ones_like(area))
+    if not weights.any():
         raise ValueError(
-            f"`region` must contain cells of `theta`, got {_name(region)} without any: `theta` "
-            f"covers lat {lat.values.min():g} to {lat.values.max():g}, "
-            f"lon {lon.values.min():g} to {lon.values.max():g}"
+            f"{name} must contain cells of `theta`, got none: south of a box lies below north, "
+            f"west below east, and `theta` covers lat {lat.values.min():g} to "
+            f"{lat.values.max():g}, lon {lon.values.min():g} to {lon.values.max():g}"
         )
     return weights.transpose("lat", "lon")
 
 
-def _inside(lat, lon, region):
-    if region is None:
-        return xr.ones_like(lat * lon, dtype=bool)
-    if isinstance(region, xr.DataArray):
-        if region.dtype != bool:
-            raise ValueError(
-                f"`region` must be a mask (bool) or weights (float), got {region.dtype}"
-            )
-        with xr.set_options(arithmetic_join="exact"):
-            return region & xr.ones_like(lat * lon, dtype=bool)
-    if set(region) != {"south", "north", "west", "east"}:
-        raise ValueError(
-            f"`region` must have the keys south, north, west and east, got {sorted(region)}"
-        )
-    rows = (lat >= region["south"]) & (lat < region["north"])
-    columns = (lon >= region["west"]) & (lon < region["east"])
-    return rows & columns
-
-
-def _name(region):
-    return "a mask" if isinstance(region, xr.DataArray) else region
-
-
 def _rate(series, period, baseline, months):
-    later = _mean_over(series, period, months, "period")
-    earlier = _mean_over(series, baseline, months, "baseline")
+    later, earlier = _means(series, period, baseline, months)
     rate = 100 * (later / earlier - 1)
-    rate.attrs = {"long_name": "change rate", "units": "%"}
-    return rate.rename("change_rate")
+    return rate.rename("change_rate").assign_attrs(long_name="change rate", units="%")
 
 
-def _mean_over(series, period, months, name):
-    if not set(months) or not set(months) <= set(range(1, 13)):
-        raise ValueError(f"`months` must be numbers from 1 to 12, got {list(months)}")
-    if len(period) != 2 or not all(str(year).isdigit() for year in period):
-        raise ValueError(f"`{name}` must be a first and a last year, got {period}")
-    first, last = (int(year) for year in period)
-    month = series["time"].dt.month.values
-    year = series["time"].dt.year.values
-    if 1 in months and len(set(months)) < 12:
-        late = 12
-        while late in months:  # the run of months that ends with December
-            year = np.where(month == late, year + 1, year)
-            late -= 1
-
-    keep = np.isin(month, list(months)) & (year >= first) & (year <= last)
-    years, counts = np.unique(year[keep], return_counts=True)
-    full = keep & np.isin(year, years[counts == len(set(months))])
-    if not full.any():
-        times = series["time"].values
-        raise ValueError(
-            f"`{name}` must contain a year of `theta` with all of the months {list(months)}, got "
-            f"{first} to {last}, but `theta` covers {str(times[0])[:7]} to {str(times[-1])[:7]}"
-        )
-    return series.isel(time=full).mean("time", skipna=False)
+def _means(series, period, baseline, months):
+    """The means over the two periods, the later one first."""
+    months = PARTS["annual"] if months is None else months
+    means = []
+    for name, pair in {"period": period, "baseline": baseline}.items():
+        if len(pair) != 2 or not all(str(year).isdigit() for year in pair):
+            raise ValueError(f"`{name}` must be a first and a last year, got {pair}")
+        first, last = map(int, pair)
+        year = series["time"].dt.year.values
+        near = (year >= first - 1) & (year <= last)  # a winter has a December of the year before
+        mean = yearly_mean(series.isel(time=near), months).sel(year=slice(first, last))
+        if mean.sizes["year"] == 0:
+            raise ValueError(
+                f"`{name}` must contain a year of `theta` with all of the months {list(months)}, "
+                f"got {first} to {last}, but `theta` covers {months_covered(series)}"
+            )
+        means.append(mean.mean("year", skipna=False))
+    return means

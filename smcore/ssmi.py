@@ -40,19 +40,19 @@ def ssmi(theta, *, baseline=("2015", "2100"), standard_deviation=None):
     Standardised by its own future, the index measures signal to noise: for a straight line of
     N years the slope is at most ``sqrt(12 / (N**2 - 1))`` per year, however steep the line.
     """
-    seasons._require_one_value_per_month(theta, "theta")
+    seasons.require_monthly(theta, "theta")
     past = theta.sel(time=slice(*baseline))
     if past.sizes["time"] == 0:
         raise ValueError(
             f"`baseline` must contain months of `theta`, got {baseline[0]} to {baseline[1]}, "
-            f"but `theta` covers {seasons._months_covered(theta)}; choose a baseline inside"
+            f"but `theta` covers {seasons.months_covered(theta)}; choose a baseline inside"
         )
     units = theta.attrs.get("units"), getattr(standard_deviation, "attrs", {}).get("units")
     if None not in units and units[0] != units[1]:
         raise ValueError(
             f"`standard_deviation` must have the units of `theta`: convert {units[1]} to {units[0]}"
         )
-    mean, own = seasons._monthly_mean_and_standard_deviation(past)
+    mean, own = seasons.monthly_statistics(past)
     spread = own if standard_deviation is None else standard_deviation
     month = theta["time"].dt.month
     with xr.set_options(arithmetic_join="exact"):
@@ -62,7 +62,7 @@ def ssmi(theta, *, baseline=("2015", "2100"), standard_deviation=None):
     index.attrs = {
         "long_name": "standardised soil moisture index",
         "units": "1",
-        "baseline": seasons._months_covered(past),
+        "baseline": seasons.months_covered(past),
     }
     return index.drop_vars("month", errors="ignore").transpose(*theta.dims).rename("ssmi")
 
@@ -98,9 +98,9 @@ def interannual_std(predictors, period):
     if len(set(past["time"].dt.year.values)) < 2:
         raise ValueError(
             f"`period` must hold two or more years of `predictors`, got {period[0]} to "
-            f"{period[1]}, but `predictors` covers {seasons._months_covered(predictors)}"
+            f"{period[1]}, but `predictors` covers {seasons.months_covered(predictors)}"
         )
-    _, spread = seasons._monthly_mean_and_standard_deviation(past)
+    _, spread = seasons.monthly_statistics(past)
     typical = spread.median("source_id").transpose("month", ...).rename("interannual_std")
     return typical.assign_attrs(
         {key: value for key, value in predictors.attrs.items() if key == "units"},

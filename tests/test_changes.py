@@ -131,7 +131,10 @@ def test_change_rate_works_on_a_360_day_calendar(theta):
         ({"months": [0]}, "`months` must be numbers from 1 to 12"),
         ({"months": []}, "`months`"),
         ({"region": EAST | {"west": 120}}, "`region` must contain cells.*lon 80 to 110"),
-        ({"region": {"south": 10, "north": 30}}, "`region` must have the keys"),
+        (
+            {"region": {"south": 10, "north": 30}},
+            "`region` must have the keys south, north, west and east",
+        ),
         ({"region": {"south": 50, "north": 70, "west": 105, "east": 120}}, "`region`.*only NaN"),
     ],
 )
@@ -146,7 +149,7 @@ def test_region_mask_must_be_boolean_or_weights_and_on_the_same_grid(theta):
         change_rate(theta, **PERIODS, region=(first > 0).astype(int))
     with pytest.raises(ValueError, match="`region` must hold weights of at least 0, got NaN"):
         change_rate(theta, **PERIODS, region=first)  # missing over the ocean
-    with pytest.raises(ValueError, match="`region` must contain cells.*got a mask without any"):
+    with pytest.raises(ValueError, match="`region` must contain cells.*got none"):
         change_rate(theta, **PERIODS, region=first > 9)
     shifted = (first > 0).assign_coords(lat=theta.lat + 1)
     for region in (shifted, shifted.astype(float)):
@@ -183,7 +186,7 @@ def test_regional_means_are_those_of_a_slow_loop(theta):
 
 
 def test_regional_means_name_the_region_that_is_wrong(theta):
-    with pytest.raises(ValueError, match="region 'nowhere': `region` must contain cells"):
+    with pytest.raises(ValueError, match="region 'nowhere' must contain cells"):
         regional_means(theta, regions={"east": EAST, "nowhere": EAST | {"west": 150}})
 
 
@@ -206,7 +209,6 @@ def test_two_averages_worked_by_hand(two_cells):
         "drier_half_water": 25,  # 0.1 of 0.4
     }
     assert {name: pytest.approx(float(value)) for name, value in found.items()} == expected
-    assert all(value.attrs["units"] == "%" for value in found.values())
 
 
 def test_two_averages_differ_by_the_covariance_of_water_and_ratio(theta):
