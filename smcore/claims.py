@@ -163,14 +163,15 @@ def leader(scores, score="rmsd"):
 def with_interval(scores, form="{:.1f}", factor=1000):
     """Values with their 95 % interval as a page shows them: ``26.5 (25.1 to 27.9)``.
 
-    `scores` has ``value``, ``low`` and ``high`` with two dimensions, and perhaps ``ahead``, which
-    adds a star; `factor` is multiplied in before `form` is filled. Returns a pd.DataFrame.
+    `scores` has ``value``, ``low`` and ``high`` with dataset and another dimension, and perhaps
+    ``ahead``, which adds a star. All are multiplied by `factor`. Returns a pd.DataFrame.
     """
 
     def written(value, low, high, ahead):
         numbers = (form.format(factor * one).replace("-", "−") for one in (value, low, high))
         return "{} ({} to {})".format(*numbers) + " *" * bool(ahead)
 
+    scores = scores.transpose("dataset", ...)
     ahead = scores.get("ahead", xr.zeros_like(scores["value"], dtype=bool))
     parts = *(scores[name] for name in ("value", "low", "high")), ahead
     return xr.apply_ufunc(written, *parts, vectorize=True, output_dtypes=[object]).to_pandas()

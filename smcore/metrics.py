@@ -226,7 +226,7 @@ def paired_test(one, other, *, dim="year"):
     differences are the same or fewer than two are valid.
     """
     scores = _scored(one, other, dim, None, sides=False)
-    freedom = scores["pairs"] - 1
+    freedom = (scores["pairs"] - 1).clip(min=0)
     t = scores["bias"] / scores["ubrmsd"].where(lambda spread: spread > 0) * np.sqrt(freedom)
     p_value = xr.apply_ufunc(lambda freedom, t: 2 * stdtr(freedom, -abs(t)), freedom, t)
     result = {"difference": scores["bias"].assign_attrs(one.attrs), "p_value": p_value}

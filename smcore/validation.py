@@ -116,7 +116,7 @@ def score_table(estimates, reference, *, weights, baseline="climatology", seed=0
 
 
 def score_frame(table):
-    """A :func:`score_table` as a pd.DataFrame: a row a dataset, columns ``mae``, ``mae_low`` etc."""
+    """A :func:`score_table` as a pd.DataFrame: with columns ``mae``, ``mae_low`` etc."""
     frame = table.to_dataframe().unstack("score").swaplevel(axis=1).sort_index(axis=1)
     frame.columns = ["_".join(column).removesuffix("_value") for column in frame.columns]
     return frame
@@ -139,6 +139,14 @@ def paired_differences(estimates, reference, *, weights, of, against, score="rms
     bounds = metrics.confidence_interval(drawn)
     ends = {bound: bounds.sel(bound=bound, drop=True) for bound in ("low", "high")}
     return xr.Dataset({"value": value, **ends})
+
+
+def coverage(years, *, trials=2000):
+    """In how many % of samples of normal noise the interval over draws of years holds the mean."""
+    normal = np.random.default_rng(0).standard_normal((years, trials))
+    drawn = metrics.bootstrap_years(xr.DataArray(normal, dims=("year", "trial")), seed=0)
+    low, high = metrics.confidence_interval(drawn)
+    return 100 * float(((low < 0) & (high > 0)).mean())
 
 
 def error_shares(errors, area, masks):
