@@ -4,7 +4,7 @@
 
 Sources have weather of their own and a constant bias in the demo world. Here they share more and
 more of the reference's weather, or their bias grows; every method is scored in each world. The
-scores go to ``data/ranking.csv``, which chapter 4 shows; rows that are there are not computed
+scores go to ``data/ranking.csv``, which chapter 12 shows; rows that are there are not computed
 again. Worlds are removed once they are scored; arguments such as 0.2,0 select some of them. Two
 cores take about an hour.
 """
@@ -15,25 +15,21 @@ import time
 from pathlib import Path
 
 import pandas as pd
-from ablations import BASELINES, FUTURE, of_baseline, trained
+from ablations import FUTURE, of_baseline, trained
 
 import smcore
-from smcore.baselines import mean_variance_scaling, quantile_delta_mapping, ridge
 from smcore.config import Study
 from smcore.demo import make_archive
 from smcore.prepare import prepare
+from smcore.validation import BASELINES
 
 TABLE = Path(__file__).resolve().parents[1] / "data/ranking.csv"
 WORLDS = [  # shared_weather, bias_drift
     *((share, 0.0) for share in (0.0, 0.1, 0.2, 0.4, 0.6, 0.8)),
     *((0.0, drift) for drift in (0.5, 1.0, 2.0)),
 ]
-METHODS = BASELINES | {
-    "mean and variance scaling": mean_variance_scaling,
-    "quantile delta mapping": quantile_delta_mapping,
-    "ridge": ridge,
-}
-NETWORKS = {"YNet (sound)": "sound", "YNet (anchored)": "anchored"}  # as the profile trains them
+METHODS = [name for name in BASELINES if name != "bias_removed"]
+NETWORKS = {"ynet_sound": "sound", "ynet_anchored": "anchored"}  # as the profile trains them
 KEY = ["shared_weather", "bias_drift", "method"]
 SCORES = ["test", "test_truth", "future_truth"]
 
@@ -43,8 +39,10 @@ def row(study, method):
     if method in NETWORKS:
         found = trained(study.presets[NETWORKS[method]])
     else:
-        options = {"validation_period": study.periods.validation} if method == "ridge" else {}
-        found = of_baseline(study, METHODS[method], **options)
+        function, options = BASELINES[method]
+        if method == "ridge":
+            options = options | {"validation_period": study.periods.validation}
+        found = of_baseline(study, function, **options)
     return {score: found[score] for score in SCORES} | {
         "seed": study.network.seed,
         "smcore_version": smcore.__version__,

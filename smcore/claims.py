@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from smcore.config import LABELS, label, paper_claims
+from smcore.config import LABELS, label
 
 SCENARIO = re.compile(r"ssp\d{3}")
 PAPER_SCENARIOS = ("ssp126", "ssp245", "ssp370", "ssp585")

@@ -1,11 +1,9 @@
 """What is found for the statements of the paper, and whether it agrees with them."""
 
 import numpy as np
-import pandas as pd
-import xarray as xr
 
-from smcore.claims import between_sources, by_scenario, finding
-from smcore.config import LABELS, Region, label, paper_claims
+from smcore.claims import SCENARIO, between_sources, by_scenario, finding
+from smcore.config import Region, label, paper_claims
 from smcore.grids import box_mask, cell_area
 from smcore.metrics import area_share, bootstrap_years, confidence_interval
 from smcore.seasons import MONTHS, SEASONS
@@ -234,7 +232,7 @@ def trend_findings(product, sources, area, study_area, study, *, baseline):
         named = [one for one in product["experiment_id"].values if one in claim["experiment"]]
         if not named or not parts[name].any():
             continue
-        limit, (low, high) = claim["limit"], claim["accepted"]
+        limit, (low, high) = claim["limit"], claim["agrees"]
         beyond = [slope.sel(experiment_id=named) * np.sign(limit) > abs(limit) for slope in both]
         share, shares = (area_share(reached, area, mask=parts[name]) for reached in beyond)
         result[name] = finding(

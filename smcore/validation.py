@@ -5,6 +5,7 @@ import time
 from hashlib import sha256
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 import smcore
@@ -13,42 +14,32 @@ from smcore.prepared import open_predictors, open_reference
 from smcore.product import open_product
 from smcore.store import write_dataset
 
-BASELINES = {  # name: (function, options)
-    "ensemble mean": (baselines.ensemble_mean, {}),
-    "bias removed": (baselines.bias_removed, {}),
+BASELINES = {  # id: (function, options)
+    "ensemble_mean": (baselines.ensemble_mean, {}),
+    "bias_removed": (baselines.bias_removed, {}),
     "climatology": (baselines.climatology, {}),
-    "delta change": (baselines.delta_change, {}),
-    "delta change, 31 years": (baselines.delta_change, {"years": 31}),
-    "mean and variance scaling": (baselines.mean_variance_scaling, {}),
-    "quantile delta mapping": (baselines.quantile_delta_mapping, {}),
+    "delta_change": (baselines.delta_change, {}),
+    "delta_change_31": (baselines.delta_change, {"years": 31}),
+    "mean_variance_scaling": (baselines.mean_variance_scaling, {}),
+    "quantile_delta_mapping": (baselines.quantile_delta_mapping, {}),
     "ridge": (baselines.ridge, {}),
 }
-SCORES = ("skill", "mae", "rmsd", "ubrmsd", "bias", "correlation")
+SCORES = ["skill", "mae", "rmsd", "ubrmsd", "bias", "correlation"]
 
 
 def open_estimates(study):
-    """Every estimate of the test years, and the reference.
+    """Every estimate of the test years, and the reference, both missing where any of them is.
 
-    Parameters
-    ----------
-    study : Study
-        With its prepared store and its products; chapters 1 to 3 make them.
+    Chapters 1 to 3 make what is read; an error names the one that has to run.
 
     Returns
     -------
     estimates : xr.DataArray
-        theta(dataset, time, lat, lon) in m3 m-3: a product for each preset (``product, sound``,
-        the study's own first), the baselines, and each source interpolated to the fine grid. The
+        theta(dataset, time, lat, lon) in m3 m-3: a product for each preset (``ynet_sound``, the
+        study's own first), the baselines, and each source interpolated to the fine grid. The
         coordinate ``kind`` is product, baseline or source.
     reference : xr.DataArray
-        theta(time, lat, lon) in m3 m-3. Both are missing where any of them is.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the store or a product is not there; the message names the chapter that makes it.
-    ValueError
-        If a product has other months or another grid than the reference.
+        theta(time, lat, lon) in m3 m-3.
     """
     test = slice(*study.periods.test)
     reference = open_reference(study).sel(time=test).load()
@@ -56,11 +47,7 @@ def open_estimates(study):
 
     def one_by_one():
         for name, one in study.presets.items():
-            yield (
-                f"product, {name}",
-                "product",
-                open_product(one.product("historical")).sel(time=test),
-            )
+            yield f"ynet_{name}", "product", open_product(one.product("historical")).sel(time=test)
         for name, field in open_baselines(study).items():
             yield name, "baseline", field
         for source_id in study.sources:
@@ -78,12 +65,9 @@ def open_estimates(study):
         names.append(name)
         kinds.append(kind)
     values[:, ~common.values] = np.nan
-    estimates = xr.DataArray(
-        values,
-        {"dataset": names, "kind": ("dataset", kinds)} | dict(reference.coords),
-        ("dataset", *reference.dims),
-        attrs={"units": "m3 m-3"},
-    )
+    coords = {"dataset": names, "kind": ("dataset", kinds)} | dict(reference.coords)
+    dims = ("dataset", *reference.dims)
+    estimates = xr.DataArray(values, coords, dims, attrs={"units": "m3 m-3"})
     return estimates, reference.where(common)
 
 
@@ -92,10 +76,8 @@ def score_table(estimates, reference, *, weights, baseline="climatology", seed=0
 
     Parameters
     ----------
-    estimates : xr.DataArray
-        theta(dataset, time, lat, lon).
-    reference : xr.DataArray
-        theta(time, lat, lon), whole calendar years, missing where any estimate is.
+    estimates, reference : xr.DataArray
+        theta(dataset, time, lat, lon) and theta(time, lat, lon), whole calendar years.
     weights : xr.DataArray
         Areas of the cells.
     baseline : str, default: "climatology"
@@ -106,65 +88,114 @@ def score_table(estimates, reference, *, weights, baseline="climatology", seed=0
     Returns
     -------
     xr.Dataset
-        Dimensions dataset and score (``skill``, ``mae``, ``rmsd``, ``ubrmsd``, ``bias``,
-        ``correlation``). ``value``; ``low`` and ``high``, the 95 % interval over years drawn with
-        replacement; ``ahead``: whether the value is the best and the interval of its difference
-        from every other dataset excludes zero (never in ``bias``). Skill is ``1 - MSE / MSE`` of
-        the baseline, in every draw with the same years.
+        Dimensions dataset and score. ``value``; ``low`` and ``high``, the 95 % interval over years
+        drawn with replacement; ``ahead``: whether the value is the best and the interval of its
+        difference from every other dataset excludes zero (never in ``bias``). ``skill`` is
+        ``1 - MSE / MSE`` of the baseline, in every draw with the same years.
     """
-    options = {"weights": weights, "seed": seed}
-    drawn = metrics.bootstrap_scores(estimates, reference, **options)
-    value = metrics.pooled_scores(estimates, reference, weights=weights)
     drawn, value = (
         scores.assign(skill=1 - (scores["rmsd"] / scores["rmsd"].sel(dataset=baseline)) ** 2)
         .to_array("score")
-        .sel(score=list(SCORES))
+        .sel(score=SCORES)
         .drop_attrs()
-        for scores in (drawn, value)
+        for scores in (
+            metrics.bootstrap_scores(estimates, reference, weights=weights, seed=seed),
+            metrics.pooled_scores(estimates, reference, weights=weights),
+        )
     )
-    sign = xr.DataArray([1, -1, -1, -1, 0, 1], {"score": list(SCORES)}, "score")
+    sign = xr.DataArray([1, -1, -1, -1, 0, 1], {"score": SCORES}, "score")
     bounds = metrics.confidence_interval(drawn)
-    low, high = (bounds.sel(bound=bound, drop=True) for bound in ("low", "high"))
     best = (sign * value).fillna(-np.inf).argmax("dataset")
     gap = sign * (drawn.isel(dataset=best, drop=True) - drawn)
     beaten = (gap.quantile(0.025, "resample", skipna=False) > 0) | gap.isnull().all("resample")
     winner = xr.DataArray(range(value.sizes["dataset"]), {"dataset": value["dataset"]}) == best
     ahead = winner & value.notnull() & (beaten | winner).all("dataset") & (sign != 0)
     ahead = ahead.drop_vars("quantile", errors="ignore") & (value.sizes["dataset"] > 1)
-    return xr.Dataset({"value": value, "low": low, "high": high, "ahead": ahead})
+    ends = {bound: bounds.sel(bound=bound, drop=True) for bound in ("low", "high")}
+    return xr.Dataset({"value": value, **ends, "ahead": ahead})
 
 
-def winners(scores, score, by, *, tolerance=0.01):
-    """Which methods are best, up to a tolerance, along the values of a switch.
+def score_frame(table):
+    """A :func:`score_table` as a pd.DataFrame: with columns ``mae``, ``mae_low`` etc."""
+    frame = table.to_dataframe().unstack("score").swaplevel(axis=1).sort_index(axis=1)
+    frame.columns = ["_".join(column).removesuffix("_value") for column in frame.columns]
+    return frame
 
-    Parameters
-    ----------
-    scores : pd.DataFrame
-        One row for each method and value, with the columns ``method``, `by` and `score`.
-    score : str
-        Lower is better.
-    by : str
-        The column of the switch.
-    tolerance : float, default: 0.01
-        Share of the lowest score by which another one counts as equal to it.
 
-    Returns
-    -------
-    str
-        ``"a, b at 0 to 0.1; c at 0.2"``, methods in the order of the rows.
+def paired_differences(estimates, reference, *, weights, of, against, score="rmsd", seed=0):
+    """Score of the datasets `of` less that of those `against`, with its 95 % interval.
+
+    ``value``, ``low`` and ``high`` have the dimensions dataset and against. Both sides of a
+    difference have the same years in every draw; those of :func:`score_table` for the same seed.
     """
-    runs = []
-    for value, rows in scores.groupby(by):
-        best = rows["method"][rows[score] <= (1 + tolerance) * rows[score].min()]
-        methods = ", ".join(best)
-        if runs and runs[-1][0] == methods:
-            runs[-1][1].append(value)
-        else:
-            runs.append((methods, [value]))
-    return "; ".join(
-        f"{methods} at {' to '.join(f'{value:g}' for value in dict.fromkeys([at[0], at[-1]]))}"
-        for methods, at in runs
+    names = list(dict.fromkeys([*of, *against]))
+    sides = estimates.sel(dataset=names), reference
+    value = metrics.pooled_scores(*sides, weights=weights)[score]
+    drawn = metrics.bootstrap_scores(*sides, weights=weights, seed=seed)[score]
+    value, drawn = (
+        one.sel(dataset=of) - one.sel(dataset=against).rename(dataset="against")
+        for one in (value, drawn)
     )
+    bounds = metrics.confidence_interval(drawn)
+    ends = {bound: bounds.sel(bound=bound, drop=True) for bound in ("low", "high")}
+    return xr.Dataset({"value": value, **ends})
+
+
+def coverage(years, *, trials=2000):
+    """In how many % of samples of normal noise the interval over draws of years holds the mean."""
+    normal = np.random.default_rng(0).standard_normal((years, trials))
+    drawn = metrics.bootstrap_years(xr.DataArray(normal, dims=("year", "trial")), seed=0)
+    low, high = metrics.confidence_interval(drawn)
+    return 100 * float(((low < 0) & (high > 0)).mean())
+
+
+def error_shares(errors, area, masks):
+    """Shares of areas in % with a mean absolute error below 0.04, above 0.06 and above 0.1 m3 m-3.
+
+    `errors` (dataset, lat, lon) in m3 m-3, `masks` by name; a pd.DataFrame with a row a dataset.
+    """
+    limits = {"< 0.04": errors < 0.04, "> 0.06": errors > 0.06, "> 0.1": errors > 0.1}
+    columns = {
+        (name, f"MAE {limit} m³ m⁻³"): metrics.area_share(cells, area, mask=mask).to_series()
+        for name, mask in masks.items()
+        for limit, cells in limits.items()
+    }
+    return pd.DataFrame(columns)
+
+
+def anatomy(estimates, reference, *, weights):
+    """Parts of the mean squared error in %, and spatial correlations, of each dataset."""
+    found = {}
+    for name in estimates["dataset"].values:
+        field = estimates.sel(dataset=name)
+        parts = metrics.mse_decomposition(field, reference, dim=reference.dims, weights=weights)
+        shares = 100 * parts[["bias", "variance", "phase"]] / parts["mse"]
+        of_space = metrics.spatial_correlation(field, reference, weights=weights)
+        found[name] = shares.merge(of_space, compat="override")
+    return metrics.together(found)
+
+
+def at_sites(fields, sites, area):
+    """Series of datasets at sites: the mean of the cells that touch a point (longitude, latitude).
+
+    `fields` (by name) have the dimensions time, lat, lon; a site on a corner of the grid is the
+    mean of the four cells around it, weighted with their `area`.
+    """
+    step = float(abs(area["lat"][1] - area["lat"][0]))
+    masks = {
+        name: (abs(area["lat"] - lat) < 0.51 * step) & (abs(area["lon"] - lon) < 0.51 * step)
+        for name, (lon, lat) in sites.items()
+    }
+    return region_series(fields, metrics.together(masks, dim="site"), area)
+
+
+def region_series(fields, masks, area):
+    """Means of datasets (by name) over boolean masks, with the dimensions dataset, site, time."""
+    series = {
+        name: field.weighted(masks * area).mean(["lat", "lon"]) for name, field in fields.items()
+    }
+    long_name = "water content"
+    return metrics.together(series).assign_attrs(units="m3 m-3", long_name=long_name)
 
 
 def outside_training(predictors, land, *, train_period):
@@ -173,7 +204,7 @@ def outside_training(predictors, land, *, train_period):
     Parameters
     ----------
     predictors : xr.DataArray
-        theta(source_id, time, lat, lon) on the coarse grid.
+        theta(source_id, time, lat, lon) on the coarse grid, one value per month.
     land : xr.DataArray
         Area of land in each coarse cell, (lat, lon): the weights.
     train_period : pair of str
@@ -182,32 +213,84 @@ def outside_training(predictors, land, *, train_period):
     Returns
     -------
     xr.DataArray
-        In %, dimensions ``range`` and time: of ``cell and month``, see
-        :func:`smcore.metrics.outside_range`, and of the ``whole source``, all its cells of land
-        and all months of training together. The first bounds from above what is new to a
-        convolution, which shares its weights among cells and months, the second from below.
+        In %, dimensions ``range`` and time, 0 in the training period itself: of ``cell and
+        month``, what the same source had in the same cell and calendar month, and of the ``whole
+        source``, all its cells of land and all months together. The first bounds from above what
+        is new to a convolution, which shares its weights among cells and months, the second from
+        below.
+
+    Notes
+    -----
+    Of n independent training years without change, a further year lies outside the first range
+    with probability 2/(n + 1).
     """
-    here = metrics.outside_range(predictors, train_period=train_period)
-    past = predictors.sel(time=slice(*train_period)).where(land > 0)
-    low, high = (getattr(past, of)(["time", "lat", "lon"]) for of in ("min", "max"))
-    whole = (predictors < low) | (predictors > high)
-    both = metrics.together({"cell and month": here, "whole source": whole}, dim="range")
+    month = predictors["time"].dt.month
+    inside = predictors.sel(time=slice(*train_period))
+    known = inside["time"].dt.month
+    if lacking := sorted(set(month.values) - set(known.values)):
+        raise ValueError(
+            f"`train_period` must hold every calendar month of `predictors`, got {train_period[0]} "
+            f"to {train_period[1]} without month {lacking[0]}"
+        )
+    by_month = [
+        (here < past.min("time")) | (here > past.max("time"))
+        for here, past in (
+            (predictors[{"time": month == number}], inside[{"time": known == number}])
+            for number in np.unique(month)
+        )
+    ]
+    over_land = inside.where(land > 0)
+    low, high = (getattr(over_land, of)(["time", "lat", "lon"]) for of in ("min", "max"))
+    here = xr.concat(by_month, "time").sortby("time")
+    ranges = {"cell and month": here, "whole source": (predictors < low) | (predictors > high)}
+    both = metrics.together(ranges, dim="range")
     return 100 * both.astype("float32").weighted(land).mean(["source_id", "lat", "lon"])
 
 
-def open_baselines(study):
-    """The baselines in the test years, fitted at the first call and stored.
+def moisture_regimes(theta, area, *, high):
+    """High land, and a dry, a middle and a wet third of the rest.
 
     Parameters
     ----------
-    study : Study
-        With its prepared store.
+    theta : xr.DataArray
+        Mean volumetric water content, (lat, lon). Missing outside the study area.
+    area : xr.DataArray
+        Area of the cells, (lat, lon) or (lat).
+    high : xr.DataArray of bool
+        Cells of high land, (lat, lon), which form a regime of their own.
 
     Returns
     -------
-    dict of str to xr.DataArray
-        theta(time, lat, lon) in m3 m-3 by name. ``attrs["seconds"]`` is the time that fitting
-        and applying it took.
+    xr.DataArray of bool
+        Dimensions region (``high land``, ``dry third``, ``middle third``, ``wet third``), lat, lon;
+        regimes without a cell are left out. No cell belongs to two of them; the thirds share out
+        the area without high land in equal parts, as far as whole cells allow.
+
+    Notes
+    -----
+    Surface soil moisture stands here for aridity, which would need precipitation and potential
+    evaporation: the regimes are relative to the study area, not classes of an aridity index.
+    """
+    with xr.set_options(arithmetic_join="exact"):
+        valid = theta.notnull()
+        rest = valid & ~high
+        weight = (rest * area).transpose(*theta.dims)
+    order = np.argsort(theta.where(rest).values, axis=None)  # missing values last
+    before = np.cumsum(weight.values.ravel()[order]) - weight.values.ravel()[order] / 2
+    third = np.empty(order.size, int)
+    third[order] = np.minimum(3 * before / max(float(weight.sum()), 1e-300), 2)
+    third = theta.copy(data=third.reshape(theta.shape))
+    regimes = [valid & high, *(rest & (third == number) for number in range(3))]
+    names = xr.Variable("region", ["high land", "dry third", "middle third", "wet third"])
+    regimes = xr.concat(regimes, names).drop_attrs().rename("regime")
+    return regimes.sel(region=regimes.any(theta.dims))
+
+
+def open_baselines(study):
+    """The baselines in the test years by id, fitted at the first call and stored.
+
+    theta(time, lat, lon) in m3 m-3; ``attrs["seconds"]`` is the time that fitting and applying
+    one took.
     """
     folder, periods = study.prepared / "baselines", study.periods
     manifest = json.loads((study.prepared / "manifest.json").read_text())["files"]
@@ -219,7 +302,7 @@ def open_baselines(study):
         if function is baselines.ridge:
             options = options | {"validation_period": periods.validation}
         key = sha256(json.dumps([settings, name, options]).encode()).hexdigest()
-        path = folder / f"{name.replace(',', '').replace(' ', '_')}.nc"
+        path = folder / f"{name}.nc"
         if not _made_with(path, key):
             inputs = inputs or (open_predictors(study, "historical"), open_reference(study).load())
             start = time.perf_counter()

@@ -1,7 +1,7 @@
 import pandas as pd
 
-from smcore.claims import training_findings
 from smcore.config import paper_claims
+from smcore.findings import training_findings
 
 
 def test_training_findings_name_the_first_epoch_within_one_percent_of_the_lowest_loss():

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from smcore import claims
+from smcore import claims, findings
 from smcore.config import Region
 
 
@@ -86,17 +86,17 @@ WEAK = [[0.05, 0.03, 0.06, 0.06], [0.05, 0.02, 0.06, 0.02], [0, 0, -0.4, -0.2], 
 STRONG = [[-0.05, 0.0, 0.01, 0.01], [-0.05, 0, 0.0, 0.02], [0, 0, -0.1, -0.1], [0, 0, -0.3, -0.5]]
 
 
-def findings(product, *sources):
+def found_in(product, *sources):
     both = xr.concat(
         sources or [product], xr.Variable("source_id", list("ab")[: len(sources) or 1])
     )
     area = xr.ones_like(product[0])
-    return claims.trend_findings(product, both, area, area > 0, STUDY, baseline=("2015", "2100"))
+    return findings.trend_findings(product, both, area, area > 0, STUDY, baseline=("2015", "2100"))
 
 
 def test_trend_findings_worked_by_hand():
     product = slopes(WEAK, STRONG)
-    found = findings(product, product, -product)
+    found = found_in(product, product, -product)
     # 4 cells each: the south (-0.4 - 0.2 - 0.1 - 0.1) / 4 and (-0.1 - 0.1 - 0.3 - 0.5) / 4, the
     # north (3 0.06 + 0.02) / 4 and (2 0.01 + 0.02) / 4
     one = found["south-dry-north-wet"]
@@ -130,12 +130,12 @@ def test_trend_findings_worked_by_hand():
 
 
 def test_trend_findings_of_the_opposite_world_differ():
-    found = findings(-slopes(WEAK, STRONG))
+    found = found_in(-slopes(WEAK, STRONG))
     assert not any(one["agrees"] for one in found.values())
 
 
 def test_trend_findings_leave_out_claims_of_scenarios_that_are_missing():
-    found = findings(slopes(WEAK, names=["ssp245"]))
+    found = found_in(slopes(WEAK, names=["ssp245"]))
     assert set(found) == {"south-dry-north-wet", "northwest-turn"}
     assert found["northwest-turn"]["agrees"] is False  # one scenario cannot turn
 
@@ -147,6 +147,6 @@ def test_drying_belt_takes_no_parallel_with_less_than_5_degrees_of_land():
         dims=("lat", "lon"),
     )
     part = xr.ones_like(slope, bool)
-    assert float(claims.drying_belt(slope, part)) == 33  # -0.3 against -0.2
+    assert float(findings.drying_belt(slope, part)) == 33  # -0.3 against -0.2
     part[0, 1:] = False  # 4 degrees are left
-    assert float(claims.drying_belt(slope, part)) == 30
+    assert float(findings.drying_belt(slope, part)) == 30

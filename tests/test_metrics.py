@@ -19,7 +19,6 @@ from smcore.metrics import (
     mae,
     monthly_mse,
     mse_decomposition,
-    outside_range,
     paired_test,
     rmsd,
     skill_score,
@@ -731,30 +730,3 @@ def test_monthly_mse_agrees_with_a_slow_loop(guess, truth):
                     weight += areas[lat, lon]
             np.testing.assert_allclose(found.sel(region=region, month=month), total / weight)
     assert found.sel(region="nowhere").isnull().all()
-
-
-def test_outside_range_compares_with_the_training_years_of_the_same_month():
-    time = pd.date_range("2000-01", periods=36, freq="MS")
-    season = np.tile(np.arange(12.0), 3)
-    field = xr.DataArray(season[:, None] + [[0.0, 5]], dims=("time", "lat"), coords={"time": time})
-    field[12:24] += 1  # 2001: one more than 2000
-    field[24:36] += 0.5  # 2002: between
-    field[26, 0] += 0.6  # March 2002 above
-    field[27, 1] -= 0.6  # April 2002 below
-    found = outside_range(field, train_period=("2000", "2001"))
-    assert found.dims == ("time", "lat")
-    assert list(zip(*np.nonzero(found.values))) == [(26, 0), (27, 1)]
-
-
-def test_outside_range_of_years_like_the_others_is_two_in_n_plus_one():
-    random = np.random.default_rng(1)
-    time = pd.date_range("1950-01", "1970-12", freq="MS")
-    values = random.standard_normal((time.size, 500))
-    field = xr.DataArray(values, dims=("time", "lat"), coords={"time": time})
-    found = outside_range(field, train_period=("1950", "1969")).sel(time="1970")
-    np.testing.assert_allclose(found.mean(), 2 / 21, atol=0.01)
-
-
-def test_outside_range_needs_every_month_in_training(guess):
-    with pytest.raises(ValueError, match="without month 1"):
-        outside_range(guess, train_period=("2008-02", "2008-12"))
