@@ -3,13 +3,15 @@
 import difflib
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 import pandas as pd
 import shapely
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
 ROOT = Path(__file__).resolve().parents[1]
 PROFILES = ROOT / "notebooks" / "profiles"
@@ -80,6 +82,18 @@ Version = Annotated[str, Field(pattern=r"^v\d+$")]  # of a data set, such as v20
 Period = Annotated[tuple[str, str], AfterValidator(_period)]
 
 
+def _refused(value, problems):
+    """A value, unless there are lines, with their own keys, on what is wrong with it."""
+    if problems:
+        raise PydanticCustomError("conflict", "{lines}", {"lines": "\n".join(problems)})
+    return value
+
+
+def _near(name, known, otherwise):
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else otherwise
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -116,6 +130,36 @@ class Periods(_Strict):
     test: Period
     baseline: Period
     change: tuple[Period, ...]
+
+    @field_validator("future", "train", "validation", "test", "baseline")
+    @classmethod
+    def _beside_the_others(cls, period, info):
+        key, years = info.field_name, [*map(int, period)]
+        before = {name: [*map(int, pair)] for name, pair in info.data.items()}
+        past, problems = before.get("historical", [years[0], years[-1]]), []
+        if key != "future" and not past[0] <= years[0] <= years[1] <= past[1]:
+            expected = f"expected years within periods.historical {past}"
+            problems.append(
+                f"periods.{key}: {years}: {expected}; widen that period or move this one"
+            )
+        elif key == "future" and "historical" in before and years[0] != past[1] + 1:
+            expected = f"expected to begin in {past[1] + 1}, the year after periods.historical"
+            problems.append(f"periods.future: {years}: {expected}: scenarios continue that run")
+        for other in ("train", "validation") if key in ("validation", "test") else ():
+            if other in before and years[0] <= before[other][1] and before[other][0] <= years[1]:
+                problems.append(
+                    f"periods.{other}, periods.{key}: {before[other]}, {years}: they overlap, so "
+                    "the network would be judged on months it has seen; move one of them"
+                )
+        return _refused(period, problems)
+
+    @field_validator("change")
+    @classmethod
+    def _within_the_future(cls, change, info):
+        first, last = info.data.get("future", ("0000", "9999"))
+        outside = [list(pair) for pair in change if not first <= pair[0] <= pair[1] <= last]
+        expected = f"expected years within periods.future {[first, last]}"
+        return _refused(change, [f"periods.change: {pair}: {expected}" for pair in outside])
 
 
 class StudyArea(_Strict):
@@ -156,59 +200,8 @@ class Network(_Strict):
 
 
 NETWORKS = {
-    # The text of the paper; optimiser, loss and standardisation are reconstructed.
-    "paper": Network(
-        name="paper",
-        dropout=0.1,
-        regridding="bilinear",
-        standardisation="none",
-        initialisation="default",
-        clip_features=True,
-        optimiser="adam",
-        learning_rate=1e-4,
-        schedule="constant",
-        batch_size=1,
-        epochs=100,
-    ),
-    # The same network with the choices that we defend.
-    "sound": Network(
-        name="sound",
-        dropout=0.1,
-        regridding="conservative",
-        standardisation="source",
-        initialisation="he",
-        clip_features=False,
-        optimiser="adamw",
-        learning_rate=2e-3,
-        schedule="cosine",
-        weight_decay=1e-2,
-        batch_size=8,
-        epochs=40,
-        patience=8,
-        precision="auto",
-    ),
-    # A small correction of what free-running models and the reference share; our recommendation.
-    "anchored": Network(
-        name="anchored",
-        features=16,
-        depth=4,
-        dropout=0.2,
-        regridding="conservative",
-        standardisation="source",
-        initialisation="he",
-        clip_features=False,
-        anchored=True,
-        smoothing=31,
-        pairing=10,
-        optimiser="adamw",
-        learning_rate=3e-4,
-        schedule="cosine",
-        weight_decay=1e-1,
-        batch_size=8,
-        epochs=20,
-        patience=6,
-        precision="auto",
-    ),
+    name: Network(name=name, **keys)
+    for name, keys in yaml.safe_load((ROOT / "notebooks" / "networks.yml").read_text()).items()
 }
 
 
@@ -237,8 +230,6 @@ class Study(_Strict):
     compared: dict[str, Network] = {}
     # an ensemble of networks, one for each; by default one network with the seed of the preset
     seeds: Annotated[tuple[int, ...], AfterValidator(_once)] = ()
-    # estimates with dropout from each network, for mean and standard deviation; None: without
-    dropout_samples: int | None = Field(default=None, ge=2)
     model_table: Path
     sources: Annotated[tuple[str, ...], AfterValidator(_once)] = Field(min_length=1)
     experiments: Annotated[tuple[Literal[SCENARIOS], ...], AfterValidator(_from_weak_to_strong)] = (
@@ -261,6 +252,63 @@ class Study(_Strict):
     era5land_directory: Path
     results: Path  # tables and numbers that the chapters leave
     demo: DemoWorld | None = None
+
+    @field_validator("model_table")
+    @classmethod
+    def _is_there(cls, path):
+        text = f"model_table: {str(path)!r}: there is no such file; name a CSV table"
+        return _refused(path, [] if path.is_file() else [text])
+
+    @field_validator("sources")
+    @classmethod
+    def _in_the_model_table(cls, sources, info):
+        table = info.data.get("model_table")
+        models = [] if table is None else list(_model_table(table).index)
+        unknown = [name for name in sources if table and name not in models]
+        hints = [_near(name, models, f"add it to {table.name}") for name in unknown]
+        text = "sources: {!r}: not in the model table; {}"
+        return _refused(sources, [text.format(*pair) for pair in zip(unknown, hints, strict=True)])
+
+    @field_validator("versions", "accepted", "demo")
+    @classmethod
+    def _of_the_sources(cls, value, info):
+        key = "demo.defects" if info.field_name == "demo" else info.field_name
+        keyed = getattr(value, "defects", value) or {}
+        others = sorted(set(keyed) - set(info.data.get("sources", keyed)))
+        text = "not one of the study's sources; name one of them"
+        return _refused(value, [f"{key}: {source_id!r}: {text}" for source_id in others])
+
+    @field_validator("domain")
+    @classmethod
+    def _in_whole_cells(cls, domain):
+        problems, step = [], domain.resolution
+        sides = ("latitude", domain.south, domain.north), ("longitude", domain.west, domain.east)
+        for axis, low, high in sides:
+            cells = (high - low) / step
+            if cells < 2 or abs(cells - round(cells)) > 1e-6:
+                problems.append(
+                    f"domain: {axis} {low} to {high}: {high - low} degrees are not two or more "
+                    f"whole coarse cells of {step} degrees; move an edge"
+                )
+        return _refused(domain, problems)
+
+    @field_validator("regions")
+    @classmethod
+    def _of_the_chapters(cls, regions):
+        missing = ", ".join(sorted({"north", "south", "west"} - set(regions)))
+        text = f"regions: {missing}: missing; the chapters compare these three"
+        return _refused(regions, [text] if missing else [])
+
+    @field_validator("sites")
+    @classmethod
+    def _in_the_domain(cls, sites, info):
+        box, text = info.data.get("domain"), "expected longitude and latitude in the domain"
+        outside = [
+            f"sites.{name}: {[lon, lat]}: {text}, {box}"
+            for name, (lon, lat) in sites.items()
+            if box and not (box.west <= lon <= box.east and box.south <= lat <= box.north)
+        ]
+        return _refused(sites, outside)
 
     @classmethod
     def load(cls, profile, **overrides):
@@ -297,13 +345,14 @@ class Study(_Strict):
         if not isinstance(raw, dict):
             raise ValueError(f"profile {path}: expected `key: value` lines, got {raw!r}")
         raw = _merge(raw, overrides) | {"name": path.stem}
-        problems = _resolve(raw) + _conflicts(raw)
+        problems = _resolve(raw)
         try:
             study = cls(**raw)
         except ValidationError as error:
             problems += [_describe(cls, problem) for problem in error.errors()]
         if problems:
-            lines = "\n".join(f"  - {problem}" for problem in dict.fromkeys(problems))
+            problems = "\n".join(problems).splitlines()
+            lines = "\n".join(f"  - {problem}" for problem in problems)
             raise ValueError(f"profile {path} has {len(lines.splitlines())} problem(s):\n{lines}")
         return study
 
@@ -436,9 +485,8 @@ def _model_table(path):
 
 
 def _resolve(raw):
-    """Fill in what follows from other keys; return the problems met."""
-    problems = []
-
+    """Fill in presets, paths and sources; return what is wrong with the presets."""
+    problems, presets = [], f"expected one of {', '.join(NETWORKS)}"
     preset, changes = raw.get("network"), raw.pop("training", None) or {}
     if not isinstance(changes, dict):
         problems.append(f"training: {changes!r}: expected `key: value` lines such as epochs: 3")
@@ -448,138 +496,41 @@ def _resolve(raw):
         if isinstance(raw.get("seeds"), list | tuple) and raw["seeds"]:
             raw["network"]["seed"] = raw["seeds"][0]
     else:
-        problems.append(f"network: {preset!r}: expected one of {', '.join(NETWORKS)}")
+        problems.append(f"network: {preset!r}: {presets}")
         raw["network"] = NETWORKS["paper"]
-    compared = raw.get("compared") or {}
+
+    compared, raw["compared"] = raw.get("compared") or {}, {}
     if not isinstance(compared, dict):
-        problems.append(
-            f"compared: {compared!r}: expected presets with their changes, such as anchored: {{}}"
-        )
+        text = "expected presets with their changes, such as anchored: {}"
+        problems.append(f"compared: {compared!r}: {text}")
         compared = {}
     for name, changes in compared.items():
         if name not in NETWORKS:
-            problems.append(f"compared: {name!r}: expected one of {', '.join(NETWORKS)}")
+            problems.append(f"compared: {name!r}: {presets}")
         elif not isinstance(changes or {}, dict):
             problems.append(f"compared.{name}: {changes!r}: expected `key: value` lines or {{}}")
-    raw["compared"] = {
-        name: NETWORKS[name].model_dump() | (changes or {})
-        for name, changes in compared.items()
-        if name in NETWORKS and name != preset and isinstance(changes or {}, dict)
-    }
+        elif name != preset:
+            raw["compared"][name] = NETWORKS[name].model_dump() | (changes or {})
 
-    directory = ROOT / str(raw.get("directory") or f"data/{raw['name']}")
-    raw["directory"] = directory
-    raw["results"] = ROOT / str(raw.get("results") or directory / "results")
-    for key, folder in (("cmip6_directory", "CMIP6"), ("era5land_directory", "ERA5-Land")):
-        raw[key] = ROOT / str(raw.get(key) or directory / "archive" / folder)
-
-    table = ROOT / str(raw.get("model_table"))
-    raw["model_table"] = table
-    if not table.is_file():
-        problems.append(f"model_table: {str(table)!r}: there is no such file; name a CSV table")
-        raw["sources"] = raw.get("sources") or ("unknown",)
-        return problems
-    models = _model_table(table)
+    raw.setdefault("directory", f"data/{raw['name']}")
+    paths = {"results": "results", "cmip6_directory": "archive/CMIP6"}
+    paths |= {"era5land_directory": "archive/ERA5-Land"}
+    for key, below in paths.items():
+        raw.setdefault(key, f"{raw['directory']}/{below}")
+    for key in ("directory", "model_table", *paths):
+        raw[key] = ROOT / Path(os.path.expandvars(str(raw.get(key)))).expanduser()
     if raw.get("sources") is None:
-        raw["sources"] = tuple(models.index[models["default25"] == "yes"])
-    named = raw["sources"] if isinstance(raw["sources"], list | tuple) else ()
-    for key, part in (("versions", raw), ("accepted", raw), ("defects", raw.get("demo"))):
-        keyed = part.get(key) if isinstance(part, dict) else None
-        for source_id in sorted(set(keyed if isinstance(keyed, dict) else ()) - set(named)):
-            problems.append(
-                f"{key}: {source_id!r}: not one of the study's sources; name one of them"
-            )
-    for source_id in sorted({str(name) for name in named} - set(models.index)):
-        near = difflib.get_close_matches(source_id, models.index, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"add it to {table.name}"
-        problems.append(f"sources: {source_id!r}: not in the model table; {hint}")
-    return problems
-
-
-def _conflicts(raw):
-    """Problems between keys, found even where other keys are wrong."""
-    problems = []
-    periods = raw.get("periods")
-    periods = periods if isinstance(periods, dict) else {}
-
-    def years(key):
-        try:
-            first, last = (int(year) for year in periods[key])
-        except (KeyError, TypeError, ValueError):
-            return None  # reported by the field's own check
-        return (first, last) if first <= last else None
-
-    splits = [(key, years(key)) for key in ("train", "validation", "test")]
-    splits = [(key, period) for key, period in splits if period]
-    for i, (one, a) in enumerate(splits):
-        for other, b in splits[i + 1 :]:
-            if a[0] <= b[1] and b[0] <= a[1]:
-                problems.append(
-                    f"periods.{one}, periods.{other}: {list(a)}, {list(b)}: they overlap, so the "
-                    "network would be judged on months it has seen; move one of them"
-                )
-    network = raw.get("network")
-    if raw.get("dropout_samples") and isinstance(network, dict) and network.get("dropout") == 0:
-        problems.append(
-            f"dropout_samples: {raw['dropout_samples']}: the network has no dropout, so all "
-            "samples would be the same; set training.dropout above 0 or leave this key out"
-        )
-    historical = years("historical")
-    for key, period in [*splits, ("baseline", years("baseline"))]:
-        inside = historical and period and historical[0] <= period[0] <= period[1] <= historical[1]
-        if historical and period and not inside:
-            problems.append(
-                f"periods.{key}: {list(period)}: expected years within periods.historical "
-                f"{list(historical)}; widen that period or move this one"
-            )
-
-    future = years("future")
-    if historical and future and future[0] != historical[1] + 1:
-        problems.append(
-            f"periods.future: {list(future)}: expected to begin in {historical[1] + 1}, the year "
-            "after periods.historical: scenarios continue that run"
-        )
-    change = periods.get("change")
-    for pair in change if isinstance(change, list | tuple) else ():
-        inside = isinstance(pair, list | tuple) and future and len(pair) == 2
-        if inside and not (str(future[0]) <= str(pair[0]) and str(pair[1]) <= str(future[1])):
-            problems.append(
-                f"periods.change: {list(pair)}: expected years within periods.future {list(future)}"
-            )
-    regions = raw.get("regions")
-    missing = {"north", "south", "west"} - set(regions if isinstance(regions, dict) else ())
-    if missing:
-        problems.append(
-            f"regions: {', '.join(sorted(missing))}: missing; the chapters compare these three"
-        )
-
-    try:
-        domain = Domain(**(raw.get("domain") or {}))
-    except (ValidationError, TypeError):
-        return problems
-    sites = raw.get("sites")
-    for site, place in (sites if isinstance(sites, dict) else {}).items():
-        if isinstance(place, list | tuple) and len(place) == 2 and domain.south < domain.north:
-            lon, lat = (float(value) for value in place)
-            if not (domain.west <= lon <= domain.east and domain.south <= lat <= domain.north):
-                problems.append(
-                    f"sites.{site}: {list(place)}: expected longitude and latitude in the domain"
-                )
-    for axis, low, high in [
-        ("latitude", domain.south, domain.north),
-        ("longitude", domain.west, domain.east),
-    ]:
-        cells = (high - low) / domain.resolution
-        if cells < 2 or abs(cells - round(cells)) > 1e-6:
-            problems.append(
-                f"domain: {axis} {low} to {high}: {high - low} degrees are not two or more whole "
-                f"coarse cells of {domain.resolution} degrees; move an edge"
-            )
+        raw["sources"] = ("unknown",)  # with a table that is not there
+        if raw["model_table"].is_file():
+            models = _model_table(raw["model_table"])
+            raw["sources"] = tuple(models.index[models["default25"] == "yes"])
     return problems
 
 
 def _describe(model, problem):
     """One line for a pydantic problem: key, value, expectation, remedy."""
+    if problem["type"] == "conflict":
+        return problem["msg"]
     where = ".".join(str(part) for part in problem["loc"])
     if where.startswith("network."):  # the profile's `training` changes the preset
         where = where.replace("network", "training", 1)
@@ -590,8 +541,7 @@ def _describe(model, problem):
                 inner = [m for m in (kind, *get_args(kind)) if hasattr(m, "model_fields")]
                 model = inner[0] if inner else model  # a region may be named as one of its keys
         known = list(model.model_fields)
-        near = difflib.get_close_matches(problem["loc"][-1], known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(known)}"
+        hint = _near(problem["loc"][-1], known, f"the keys are {', '.join(known)}")
         return f"{where}: {problem['input']!r}: unknown key; {hint}"
     if problem["type"] == "missing":
         return f"{where}: this key is missing; add it"
