@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from smcore.config import NETWORKS, PROFILES, ROOT, Study
+from smcore.config import PROFILES, ROOT, Study
+from smcore.profile import NETWORKS
 
 
 @pytest.fixture
@@ -418,7 +419,7 @@ def test_presets_leaves_out_the_preset_that_is_the_network_itself(profile):
 def test_compared_names_every_problem(problems):
     lines = "\n".join(problems(compared={"sounds": {}, "anchored": {"featurs": 3}, "paper": 3}))
     for problem in (
-        "compared: 'sounds': expected one of paper, sound, anchored",
+        "compared.sounds: 'sounds': expected one of paper, sound, anchored",
         "compared.paper: 3: expected `key: value` lines or {}",
         "compared.anchored.featurs: 3: unknown key; did you mean 'features'?",
     ):

@@ -10,7 +10,7 @@ from defects import DEFECTS
 
 from smcore import demo
 from smcore.cmip6 import find_sources, read_series
-from smcore.config import PLANTED
+from smcore.profile import PLANTED
 from smcore.grids import coarse_grid
 from smcore.regrid import regrid
 
