@@ -3,15 +3,34 @@
 import difflib
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 import pandas as pd
 import shapely
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    field_validator,
+)
 
-ROOT = Path(__file__).resolve().parents[1]
+from smcore.profile import (
+    NETWORKS,  # noqa: F401  where its users look for it
+    ROOT,
+    DemoWorld,
+    Domain,
+    Network,
+    Periods,
+    Region,
+    Strict,
+    StudyArea,
+    refused,
+)
+
 PROFILES = ROOT / "notebooks" / "profiles"
 # Kinds of error in an archive that a profile may accept, with what then counts.
 ACCEPTABLE = {
@@ -20,9 +39,8 @@ ACCEPTABLE = {
     "partial_months": "the neighbours, in all months, for cells that lack a month",
     "magnitude": "the values as they are",
 }
-# Defects of real files that a profile may plant in the demo world (`smcore.demo.DEFECTS`).
-PLANTED = ("late_start", "overlap", "other_institution", "above_saturation", "wrong_depth")
-PLANTED += ("older_version", "undeclared_fill")
+FOLDERS = {"cmip6_directory": "archive/CMIP6", "era5land_directory": "archive/ERA5-Land"}
+FOLDERS |= {"results": "results"}  # by default, below the study's directory
 SCENARIOS = ("ssp126", "ssp245", "ssp370", "ssp585")
 LABELS = {  # ids as a page shows them
     "ssp126": "SSP1-2.6",
@@ -51,180 +69,88 @@ def paper_claims():
     return {claim["id"]: claim for claim in listed["claims"]}
 
 
-def _period(value):
-    first, last = value
-    if not all(len(year) == 4 and year.isdigit() for year in value):
-        raise ValueError('expected two years such as ["1981", "2010"], both included')
-    if first > last:
-        raise ValueError("the period is empty: write the earlier year first")
-    return value
-
-
 def _once(values):
     if len(set(values)) < len(values):
         raise ValueError("each may be named only once")
     return values
 
 
-def _odd(value):
-    if value % 2 == 0:
-        raise ValueError("must be odd, so that the mean has a middle year")
-    return value
+def _near(name, known, otherwise):
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else otherwise
 
 
-def _from_weak_to_strong(experiments):
-    return tuple(sorted(_once(experiments), key=SCENARIOS.index))
+def _from_root(path):
+    return ROOT / Path(os.path.expandvars(str(path))).expanduser()
+
+
+def _existing(path):
+    if not path.is_file():
+        raise ValueError("there is no such file; name a CSV table")
+    return path
+
+
+def _model_table(path):
+    return pd.read_csv(path, keep_default_na=False).set_index("source_id")
+
+
+def _in_the_table(sources, info):
+    if "model_table" not in info.data:
+        return sources
+    table = info.data["model_table"]
+    models = list(_model_table(table).index)
+    unknown = [(name, _near(name, models, f"add it to {table.name}")) for name in sources]
+    text = "sources: {!r}: not in the model table; {}"
+    return refused(sources, [text.format(*pair) for pair in unknown if pair[0] not in models])
+
+
+def _of_the_sources(value, info):
+    key = "demo.defects" if info.field_name == "demo" else info.field_name
+    keyed = getattr(value, "defects", value) or {}
+    others = sorted(set(keyed) - set(info.data.get("sources", keyed)))
+    text = "not one of the study's sources; name one of them"
+    return refused(value, [f"{key}: {source_id!r}: {text}" for source_id in others])
+
+
+def _in_whole_cells(domain):
+    problems = []
+    for axis, ends in {"latitude": ("south", "north"), "longitude": ("west", "east")}.items():
+        low, high = (getattr(domain, end) for end in ends)
+        cells = (high - low) / domain.resolution
+        if cells < 2 or abs(cells - round(cells)) > 1e-6:
+            text = f"domain: {axis} {low} to {high}: {high - low} degrees are not two or more"
+            problems.append(f"{text} whole coarse cells of {domain.resolution}; move an edge")
+    return refused(domain, problems)
+
+
+def _of_the_chapters(regions):
+    missing = ", ".join(sorted({"north", "south", "west"} - set(regions)))
+    text = f"regions: {missing}: missing; the chapters compare these three"
+    return refused(regions, [text] if missing else [])
+
+
+def _in_the_domain(sites, info):
+    box, problems = info.data.get("domain"), []
+    for name, (lon, lat) in sites.items():
+        if box and not (box.west <= lon <= box.east and box.south <= lat <= box.north):
+            text = "expected longitude and latitude in the domain"
+            problems.append(f"sites.{name}: {[lon, lat]}: {text}, {box}")
+    return refused(sites, problems)
 
 
 Version = Annotated[str, Field(pattern=r"^v\d+$")]  # of a data set, such as v20190815
-Period = Annotated[tuple[str, str], AfterValidator(_period)]
+Place = Annotated[Path, BeforeValidator(_from_root)]
+Experiments = Annotated[
+    tuple[Literal[SCENARIOS], ...],
+    AfterValidator(lambda names: tuple(sorted(_once(names), key=SCENARIOS.index))),
+]
+Sources = Annotated[
+    tuple[str, ...],
+    *(AfterValidator(_once), AfterValidator(_in_the_table)),
+]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Region(_Strict):
-    """A box in degrees; a cell belongs to it when its centre does."""
-
-    south: float
-    north: float
-    west: float
-    east: float
-
-    def __str__(self):
-        return f"{self.south:g}–{self.north:g} N, {self.west:g}–{self.east:g} E"
-
-
-class Domain(Region):
-    """A box in degrees (north, east), tiled by coarse cells of `resolution` degrees."""
-
-    south: float = 18.0
-    north: float = 54.0
-    west: float = 71.0
-    east: float = 137.0
-    resolution: float = Field(default=2.0, gt=0)
-
-
-class Periods(_Strict):
-    """Periods as pairs of years, both included."""
-
-    historical: Period
-    future: Period
-    train: Period
-    validation: Period
-    test: Period
-    baseline: Period
-    change: tuple[Period, ...]
-
-
-class StudyArea(_Strict):
-    """The polygons to which shares of area refer, beside all land in the box."""
-
-    name: str
-    countries: tuple[str, ...]  # ISO 3166-1 numeric codes in data/countries.geojson
-
-
-class Network(_Strict):
-    """A network preset: the network, what it sees, and how it is trained."""
-
-    name: str
-    features: int = Field(default=64, gt=0)
-    depth: int = Field(default=15, gt=0)
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    regridding: Literal["bilinear", "conservative"]
-    standardisation: Literal["none", "source"]
-    initialisation: Literal["default", "he"]
-    clip_features: bool  # the ReLU after the trunk's last addition, as published
-    skips: bool = True  # connections from the encoder to the decoder
-    auxiliary: Literal["static", "climatology", "none"] = "static"  # fields on the fine grid
-    # the network corrects the reference's climatology plus the mean anomaly of the sources
-    anchored: bool = False
-    # years of the running mean of anchored inputs
-    smoothing: Annotated[int, AfterValidator(_odd)] = Field(default=1, gt=0)
-    # years by which a month of the reference may be another one than that of the predictors
-    pairing: int = Field(default=0, ge=0)
-    optimiser: Literal["adam", "adamw"]
-    learning_rate: float = Field(gt=0)
-    schedule: Literal["constant", "cosine"]
-    weight_decay: float = Field(default=0.0, ge=0)
-    batch_size: int = Field(gt=0)
-    epochs: int = Field(gt=0)
-    patience: int | None = Field(default=None, gt=0)  # epochs without a better validation loss
-    precision: Literal["float32", "auto"] = "float32"  # auto: bfloat16 where there are units for it
-    seed: int = 0
-
-
-NETWORKS = {
-    # The text of the paper; optimiser, loss and standardisation are reconstructed.
-    "paper": Network(
-        name="paper",
-        dropout=0.1,
-        regridding="bilinear",
-        standardisation="none",
-        initialisation="default",
-        clip_features=True,
-        optimiser="adam",
-        learning_rate=1e-4,
-        schedule="constant",
-        batch_size=1,
-        epochs=100,
-    ),
-    # The same network with the choices that we defend.
-    "sound": Network(
-        name="sound",
-        dropout=0.1,
-        regridding="conservative",
-        standardisation="source",
-        initialisation="he",
-        clip_features=False,
-        optimiser="adamw",
-        learning_rate=2e-3,
-        schedule="cosine",
-        weight_decay=1e-2,
-        batch_size=8,
-        epochs=40,
-        patience=8,
-        precision="auto",
-    ),
-    # A small correction of what free-running models and the reference share; our recommendation.
-    "anchored": Network(
-        name="anchored",
-        features=16,
-        depth=4,
-        dropout=0.2,
-        regridding="conservative",
-        standardisation="source",
-        initialisation="he",
-        clip_features=False,
-        anchored=True,
-        smoothing=31,
-        pairing=10,
-        optimiser="adamw",
-        learning_rate=3e-4,
-        schedule="cosine",
-        weight_decay=1e-1,
-        batch_size=8,
-        epochs=20,
-        patience=6,
-        precision="auto",
-    ),
-}
-
-
-class DemoWorld(_Strict):
-    """Switches of the synthetic archive."""
-
-    reference_resolution: float = Field(default=0.1, gt=0)  # degrees
-    # 0: every source has its own weather; 1: all share the weather of the reference
-    shared_weather: float = Field(default=0.0, ge=0, le=1)
-    # growth of each source's bias, in units of that bias per century
-    bias_drift: float = 0.0
-    # defects of real files, planted in the files of a source
-    defects: dict[str, tuple[Literal[PLANTED], ...]] = {}
-
-
-class Study(_Strict):
+class Study(Strict):
     """One study: sources, experiments, periods, domain, grids, directories, network.
 
     Load it with `Study.load`; its fields are the keys of ``notebooks/profiles/<name>.yml``.
@@ -237,15 +163,11 @@ class Study(_Strict):
     compared: dict[str, Network] = {}
     # an ensemble of networks, one for each; by default one network with the seed of the preset
     seeds: Annotated[tuple[int, ...], AfterValidator(_once)] = ()
-    # estimates with dropout from each network, for mean and standard deviation; None: without
-    dropout_samples: int | None = Field(default=None, ge=2)
-    model_table: Path
-    sources: Annotated[tuple[str, ...], AfterValidator(_once)] = Field(min_length=1)
-    experiments: Annotated[tuple[Literal[SCENARIOS], ...], AfterValidator(_from_weak_to_strong)] = (
-        Field(default=SCENARIOS, min_length=1)
-    )
+    model_table: Annotated[Place, AfterValidator(_existing)]
+    sources: Sources = Field(min_length=1)
+    experiments: Experiments = Field(default=SCENARIOS, min_length=1)
     periods: Periods
-    domain: Domain = Domain()
+    domain: Annotated[Domain, AfterValidator(_in_whole_cells)] = Domain()
     scale_factor: int = Field(default=8, gt=1)  # fine cells per coarse cell, along each axis
     registration: Literal["nested", "paper"] = "nested"
     depth: Literal["0-7cm", "0-10cm"] = "0-7cm"
@@ -254,13 +176,28 @@ class Study(_Strict):
     versions: dict[str, dict[Literal["historical", *SCENARIOS], Version]] = {}  # by source
     accepted: dict[str, tuple[Literal[tuple(ACCEPTABLE)], ...]] = {}  # by source
     study_area: StudyArea
-    regions: dict[str, Region]
-    sites: dict[str, tuple[float, float]]  # longitude, latitude
-    directory: Path
-    cmip6_directory: Path
-    era5land_directory: Path
-    results: Path  # tables and numbers that the chapters leave
+    regions: Annotated[dict[str, Region], AfterValidator(_of_the_chapters)]
+    # longitude, latitude
+    sites: Annotated[dict[str, tuple[float, float]], AfterValidator(_in_the_domain)]
+    directory: Place
+    cmip6_directory: Place
+    era5land_directory: Place
+    results: Place  # tables and numbers that the chapters leave
     demo: DemoWorld | None = None
+    _named = field_validator("versions", "accepted", "demo")(_of_the_sources)
+
+    @field_validator("compared", mode="before")
+    @classmethod
+    def _changes_of_presets(cls, compared, info):
+        if not isinstance(compared or {}, dict):
+            raise ValueError("expected presets with their changes, such as anchored: {}")
+        named = {name: {} if keys is None else keys for name, keys in (compared or {}).items()}
+        own = getattr(info.data.get("network"), "name", None)
+        return {
+            name: {"name": name} | keys if isinstance(keys, dict) else keys
+            for name, keys in named.items()
+            if name != own
+        }
 
     @classmethod
     def load(cls, profile, **overrides):
@@ -297,14 +234,29 @@ class Study(_Strict):
         if not isinstance(raw, dict):
             raise ValueError(f"profile {path}: expected `key: value` lines, got {raw!r}")
         raw = _merge(raw, overrides) | {"name": path.stem}
-        problems = _resolve(raw) + _conflicts(raw)
+        problems, training = [], raw.pop("training", None) or {}
+        if not isinstance(training, dict):
+            problems.append(
+                f"training: {training!r}: expected `key: value` lines such as epochs: 3"
+            )
+            training = {}
+        raw["network"] = {"name": raw.get("network")} | training
+        if isinstance(raw.get("seeds"), list | tuple) and raw["seeds"]:
+            raw["network"]["seed"] = raw["seeds"][0]
+        table = _from_root(raw.get("model_table"))
+        if raw.get("sources") is None and table.is_file():
+            models = _model_table(table)
+            raw["sources"] = tuple(models.index[models["default25"] == "yes"])
+        raw["directory"] = raw.get("directory") or f"data/{raw['name']}"
+        for key, folder in FOLDERS.items():
+            raw[key] = raw.get(key) or f"{raw['directory']}/{folder}"
         try:
             study = cls(**raw)
         except ValidationError as error:
             problems += [_describe(cls, problem) for problem in error.errors()]
         if problems:
-            lines = "\n".join(f"  - {problem}" for problem in dict.fromkeys(problems))
-            raise ValueError(f"profile {path} has {len(lines.splitlines())} problem(s):\n{lines}")
+            lines = [f"\n  - {line}" for problem in problems for line in problem.splitlines()]
+            raise ValueError(f"profile {path} has {len(lines)} problem(s):{''.join(lines)}")
         return study
 
     @property
@@ -402,17 +354,15 @@ class Study(_Strict):
     @property
     def edition(self):
         """One sentence on what the numbers of this study are made of."""
-        origin = (
-            "Synthetic data: a demo world with invented sources, reference and truth; nothing "
-            "here describes a real climate."
-            if self.synthetic
-            else "Made from the CMIP6 and ERA5-Land archives."
+        origin = "Made from the CMIP6 and ERA5-Land archives."
+        if self.synthetic:
+            origin = "Synthetic data: a demo world with invented sources, reference and truth; "
+            origin += "nothing here describes a real climate."
+        train, test = ("-".join(years) for years in (self.periods.train, self.periods.test))
+        origin += (
+            f" Profile {self.name}, network {self.network.name}, {len(self.sources)} sources; "
         )
-        return (
-            f"{origin} Profile {self.name}, network {self.network.name}, {len(self.sources)} "
-            f"sources; trained on {'-'.join(self.periods.train)}, tested on "
-            f"{'-'.join(self.periods.test)}."
-        )
+        return f"{origin}trained on {train}, tested on {test}."
 
     def __repr__(self):
         return f"<Study {self.name}, network {self.network.name}>"
@@ -447,155 +397,10 @@ def _merge(mapping, overrides):
     return merged
 
 
-def _model_table(path):
-    return pd.read_csv(path, keep_default_na=False).set_index("source_id")
-
-
-def _resolve(raw):
-    """Fill in what follows from other keys; return the problems met."""
-    problems = []
-
-    preset, changes = raw.get("network"), raw.pop("training", None) or {}
-    if not isinstance(changes, dict):
-        problems.append(f"training: {changes!r}: expected `key: value` lines such as epochs: 3")
-        changes = {}
-    if str(preset) in NETWORKS:
-        raw["network"] = NETWORKS[preset].model_dump() | changes
-        if isinstance(raw.get("seeds"), list | tuple) and raw["seeds"]:
-            raw["network"]["seed"] = raw["seeds"][0]
-    else:
-        problems.append(f"network: {preset!r}: expected one of {', '.join(NETWORKS)}")
-        raw["network"] = NETWORKS["paper"]
-    compared = raw.get("compared") or {}
-    if not isinstance(compared, dict):
-        problems.append(
-            f"compared: {compared!r}: expected presets with their changes, such as anchored: {{}}"
-        )
-        compared = {}
-    for name, changes in compared.items():
-        if name not in NETWORKS:
-            problems.append(f"compared: {name!r}: expected one of {', '.join(NETWORKS)}")
-        elif not isinstance(changes or {}, dict):
-            problems.append(f"compared.{name}: {changes!r}: expected `key: value` lines or {{}}")
-    raw["compared"] = {
-        name: NETWORKS[name].model_dump() | (changes or {})
-        for name, changes in compared.items()
-        if name in NETWORKS and name != preset and isinstance(changes or {}, dict)
-    }
-
-    directory = ROOT / str(raw.get("directory") or f"data/{raw['name']}")
-    raw["directory"] = directory
-    raw["results"] = ROOT / str(raw.get("results") or directory / "results")
-    for key, folder in (("cmip6_directory", "CMIP6"), ("era5land_directory", "ERA5-Land")):
-        raw[key] = ROOT / str(raw.get(key) or directory / "archive" / folder)
-
-    table = ROOT / str(raw.get("model_table"))
-    raw["model_table"] = table
-    if not table.is_file():
-        problems.append(f"model_table: {str(table)!r}: there is no such file; name a CSV table")
-        raw["sources"] = raw.get("sources") or ("unknown",)
-        return problems
-    models = _model_table(table)
-    if raw.get("sources") is None:
-        raw["sources"] = tuple(models.index[models["default25"] == "yes"])
-    named = raw["sources"] if isinstance(raw["sources"], list | tuple) else ()
-    for key, part in (("versions", raw), ("accepted", raw), ("defects", raw.get("demo"))):
-        keyed = part.get(key) if isinstance(part, dict) else None
-        for source_id in sorted(set(keyed if isinstance(keyed, dict) else ()) - set(named)):
-            problems.append(
-                f"{key}: {source_id!r}: not one of the study's sources; name one of them"
-            )
-    for source_id in sorted({str(name) for name in named} - set(models.index)):
-        near = difflib.get_close_matches(source_id, models.index, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"add it to {table.name}"
-        problems.append(f"sources: {source_id!r}: not in the model table; {hint}")
-    return problems
-
-
-def _conflicts(raw):
-    """Problems between keys, found even where other keys are wrong."""
-    problems = []
-    periods = raw.get("periods")
-    periods = periods if isinstance(periods, dict) else {}
-
-    def years(key):
-        try:
-            first, last = (int(year) for year in periods[key])
-        except (KeyError, TypeError, ValueError):
-            return None  # reported by the field's own check
-        return (first, last) if first <= last else None
-
-    splits = [(key, years(key)) for key in ("train", "validation", "test")]
-    splits = [(key, period) for key, period in splits if period]
-    for i, (one, a) in enumerate(splits):
-        for other, b in splits[i + 1 :]:
-            if a[0] <= b[1] and b[0] <= a[1]:
-                problems.append(
-                    f"periods.{one}, periods.{other}: {list(a)}, {list(b)}: they overlap, so the "
-                    "network would be judged on months it has seen; move one of them"
-                )
-    network = raw.get("network")
-    if raw.get("dropout_samples") and isinstance(network, dict) and network.get("dropout") == 0:
-        problems.append(
-            f"dropout_samples: {raw['dropout_samples']}: the network has no dropout, so all "
-            "samples would be the same; set training.dropout above 0 or leave this key out"
-        )
-    historical = years("historical")
-    for key, period in [*splits, ("baseline", years("baseline"))]:
-        inside = historical and period and historical[0] <= period[0] <= period[1] <= historical[1]
-        if historical and period and not inside:
-            problems.append(
-                f"periods.{key}: {list(period)}: expected years within periods.historical "
-                f"{list(historical)}; widen that period or move this one"
-            )
-
-    future = years("future")
-    if historical and future and future[0] != historical[1] + 1:
-        problems.append(
-            f"periods.future: {list(future)}: expected to begin in {historical[1] + 1}, the year "
-            "after periods.historical: scenarios continue that run"
-        )
-    change = periods.get("change")
-    for pair in change if isinstance(change, list | tuple) else ():
-        inside = isinstance(pair, list | tuple) and future and len(pair) == 2
-        if inside and not (str(future[0]) <= str(pair[0]) and str(pair[1]) <= str(future[1])):
-            problems.append(
-                f"periods.change: {list(pair)}: expected years within periods.future {list(future)}"
-            )
-    regions = raw.get("regions")
-    missing = {"north", "south", "west"} - set(regions if isinstance(regions, dict) else ())
-    if missing:
-        problems.append(
-            f"regions: {', '.join(sorted(missing))}: missing; the chapters compare these three"
-        )
-
-    try:
-        domain = Domain(**(raw.get("domain") or {}))
-    except (ValidationError, TypeError):
-        return problems
-    sites = raw.get("sites")
-    for site, place in (sites if isinstance(sites, dict) else {}).items():
-        if isinstance(place, list | tuple) and len(place) == 2 and domain.south < domain.north:
-            lon, lat = (float(value) for value in place)
-            if not (domain.west <= lon <= domain.east and domain.south <= lat <= domain.north):
-                problems.append(
-                    f"sites.{site}: {list(place)}: expected longitude and latitude in the domain"
-                )
-    for axis, low, high in [
-        ("latitude", domain.south, domain.north),
-        ("longitude", domain.west, domain.east),
-    ]:
-        cells = (high - low) / domain.resolution
-        if cells < 2 or abs(cells - round(cells)) > 1e-6:
-            problems.append(
-                f"domain: {axis} {low} to {high}: {high - low} degrees are not two or more whole "
-                f"coarse cells of {domain.resolution} degrees; move an edge"
-            )
-    return problems
-
-
 def _describe(model, problem):
     """One line for a pydantic problem: key, value, expectation, remedy."""
+    if problem["type"] == "conflict":
+        return problem["msg"]
     where = ".".join(str(part) for part in problem["loc"])
     if where.startswith("network."):  # the profile's `training` changes the preset
         where = where.replace("network", "training", 1)
@@ -606,10 +411,11 @@ def _describe(model, problem):
                 inner = [m for m in (kind, *get_args(kind)) if hasattr(m, "model_fields")]
                 model = inner[0] if inner else model  # a region may be named as one of its keys
         known = list(model.model_fields)
-        near = difflib.get_close_matches(problem["loc"][-1], known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(known)}"
+        hint = _near(problem["loc"][-1], known, f"the keys are {', '.join(known)}")
         return f"{where}: {problem['input']!r}: unknown key; {hint}"
     if problem["type"] == "missing":
         return f"{where}: this key is missing; add it"
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{where}: {problem['input']!r}: {message[0].lower() + message[1:]}"
+    message, value = problem["msg"].removeprefix("Value error, "), problem["input"]
+    if isinstance(value, dict) and "name" in value:  # a network
+        value = value["name"]
+    return f"{where}: {value!r}: {message[0].lower() + message[1:]}"

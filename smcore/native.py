@@ -34,7 +34,7 @@ def collecting(problems, where):
     """Run a block, and go on behind it if it meets a `Problem`.
 
     A pair of kind and text is added to the list `problems`. The text begins with `where`: the
-    name of a series, or the Path of the file that is read, for which the libraries' errors count.
+    name of a series, or the Path of the file that is read, whose damage in any form counts.
     """
     try:
         yield
@@ -46,26 +46,26 @@ def collecting(problems, where):
         problems.append(["unreadable", f"{where}: {_damage(where, error)}; fetch it again"])
 
 
+def _head(path):
+    with path.open("rb") as file:
+        return file.read(40)
+
+
 def kind_of(path):
     """``NetCDF-4``, ``NetCDF-3``, ``GRIB``, ``zip``, or None for a file of another content."""
-    with path.open("rb") as file:
-        head = file.read(4)
+    head = _head(path)
     return next((kind for magic, kind in KINDS.items() if head.startswith(magic)), None)
 
 
 def _damage(path, error):
     """What a file is that cannot be read, in words."""
-    try:
-        head = path.open("rb").read(40)
-    except OSError as problem:
-        return f"cannot be read ({problem})"
+    head = _head(path)
     if not head:
         return "is empty"
     if kind_of(path):
         return f"is truncated or damaged ({' '.join(str(error).split())})"
-    if head.lstrip().startswith(b"<"):
-        return "is a web page"
-    return f"is neither NetCDF nor GRIB but begins with {head!r}"
+    page = head.lstrip().startswith(b"<")
+    return "is a web page" if page else f"is neither NetCDF nor GRIB but begins with {head!r}"
 
 
 def open_netcdf(path, **options):
@@ -83,10 +83,9 @@ def open_netcdf(path, **options):
 
 
 def months(time):
-    """The first day of the month of each step of an axis, as a DatetimeIndex.
+    """The first day of the month of each step of an axis as it is stored, a DatetimeIndex.
 
-    `time` is as stored: numbers with units and a calendar, of which only year and month count,
-    or whole numbers such as 20241001.
+    Of a calendar only year and month count; numbers without units are such as 20241001.
     """
     values, units = time.values, time.attrs.get("units")
     lost = int(np.isnan(values).sum()) if values.dtype.kind == "f" else 0
@@ -152,8 +151,7 @@ def on_one_grid(parts, problems):
     for part in parts:
         first = (kept or [part])[0]
         with collecting(problems, part.attrs["path"]):
-            for axis in ("lat", "lon"):
-                one, other = part[axis].values, first[axis].values
+            for axis, one, other in ((a, part[a].values, first[a].values) for a in ("lat", "lon")):
                 if one.shape != other.shape or not np.allclose(one, other, atol=SAME_PLACE):
                     text = (
                         f"not on one grid with {first.attrs['path']}: {axis} differs, {one.size} "
@@ -178,16 +176,14 @@ def join(parts, *, tolerance, limits):
     parts : list of xr.DataArray
         theta in m3 m-3, with first days of months along ``time``.
     tolerance : float
-        By how much, in m3 m-3, a month that comes twice may differ.
-    limits : (float, float)
-        As in `within`; here what is missing counts as 0, as it is over the ocean.
+        By how much, in m3 m-3, a month that comes twice may differ, where what is missing or
+        beyond `limits` counts as 0, as it is over the ocean.
 
     Returns
     -------
-    series : xr.DataArray
-        Every month once, in order.
-    repeats : list
-        Empty, or kind (``repeated_months`` or ``conflicting_months``), files and what they hold.
+    xr.DataArray, list
+        The series, in order; and, for months that come twice, nothing or one triple of kind
+        (``repeated_months`` or ``conflicting_months``), files and words.
     """
     parts = sorted(parts, key=lambda part: (part.indexes["time"].min(), part.attrs["path"]))
     same = {"join": "override", "compat": "override", "coords": "minimal"}
@@ -198,10 +194,8 @@ def join(parts, *, tolerance, limits):
     if not again.size:
         return in_order, []
     first = once[found[once].get_indexer(found[again])]
-    one, other = (
-        within(series.isel(time=steps).drop_vars("time"), limits).fillna(0)
-        for steps in (first, again)
-    )
+    values = within(series.drop_vars("time"), limits).fillna(0)
+    one, other = values.isel(time=first), values.isel(time=again)
     apart = (abs(one - other) > tolerance).any([dim for dim in one.dims if dim != "time"])
     origin = np.repeat([p.attrs["path"] for p in parts], [p.sizes["time"] for p in parts])
     files = ", ".join(dict.fromkeys([*origin[first], *origin[again]]))

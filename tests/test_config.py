@@ -1,11 +1,13 @@
 """A profile is checked before anything runs, and every problem is named with its remedy."""
 
 import json
+from pathlib import Path
 
 import pytest
 import yaml
 
-from smcore.config import NETWORKS, PROFILES, ROOT, Study
+from smcore.config import PROFILES, ROOT, Study
+from smcore.profile import NETWORKS
 
 
 @pytest.fixture
@@ -336,7 +338,7 @@ def test_load_puts_the_scenarios_in_the_order_of_their_forcing():
     [
         {"versions": {"Oak": {"historical": "v20190101"}}},
         {"accepted": {"Oak": ["file_name"]}},
-        {"demo": {"defects": {"Oak": ["gap"]}}},
+        {"demo": {"defects": {"Oak": ["overlap"]}}},
     ],
 )
 def test_load_refuses_settings_for_a_source_that_the_study_lacks(problems, override):
@@ -352,6 +354,15 @@ def test_load_accepts_no_error_that_spoils_the_result(problems):
 def test_load_refuses_an_unknown_defect(problems):
     (line,) = problems(demo={"defects": {"Alder": ["termites"]}})
     assert "demo.defects.Alder" in line and "termites" in line
+    assert "'late_start'" in line and "'undeclared_fill'" in line  # what there is
+
+
+def test_load_expands_the_paths(monkeypatch, tmp_path):
+    monkeypatch.setenv("STORE", str(tmp_path))
+    monkeypatch.setenv("HOME", "/home/ida")
+    study = Study.load("tiny", directory="$STORE/data", results="~/results")
+    assert study.directory == tmp_path / "data"
+    assert study.results == Path("/home/ida/results")
 
 
 def test_paper_fills_the_first_month_by_the_rule_that_it_names():
@@ -386,16 +397,6 @@ def test_load_refuses_a_smoothing_without_a_middle_year(problems):
     assert "training.smoothing" in line and "odd" in line
 
 
-def test_load_refuses_samples_of_a_dropout_that_is_none(problems):
-    (line,) = problems(dropout_samples=5, training={"dropout": 0})
-    assert "dropout_samples: 5" in line and "training.dropout" in line
-
-
-def test_load_refuses_a_single_sample_of_dropout(problems):
-    (line,) = problems(dropout_samples=1)
-    assert "dropout_samples" in line and "2" in line
-
-
 def test_presets_holds_the_study_itself_and_one_for_each_compared_preset(profile):
     study = Study.load(
         profile(network="sound", compared={"anchored": {"epochs": 2}, "paper": None})
@@ -418,7 +419,7 @@ def test_presets_leaves_out_the_preset_that_is_the_network_itself(profile):
 def test_compared_names_every_problem(problems):
     lines = "\n".join(problems(compared={"sounds": {}, "anchored": {"featurs": 3}, "paper": 3}))
     for problem in (
-        "compared: 'sounds': expected one of paper, sound, anchored",
+        "compared.sounds: 'sounds': expected one of paper, sound, anchored",
         "compared.paper: 3: expected `key: value` lines or {}",
         "compared.anchored.featurs: 3: unknown key; did you mean 'features'?",
     ):

@@ -10,8 +10,8 @@ from defects import DEFECTS
 
 from smcore import demo
 from smcore.cmip6 import find_sources, read_series
-from smcore.config import PLANTED
 from smcore.grids import coarse_grid
+from smcore.profile import PLANTED
 from smcore.regrid import regrid
 
 # What the reader makes of each defect: the kinds of problem that it names in the historical run
