@@ -9,6 +9,7 @@ import pandas as pd
 
 from smcore.claims import SCENARIO, _lacking, _without
 from smcore.config import LABELS
+from smcore.store import checked
 
 VERDICTS = ("agrees", "differs", "not testable", "impossible", "demo")
 # Mathematics decides these, whatever the data.
@@ -23,7 +24,7 @@ def read_findings(chapters, *folders):
 
     Each of the `chapters` leaves ``<chapter>.json`` in one of the `folders` with results; what
     lies in a later folder goes before what lies in an earlier one. FileNotFoundError if it is in
-    none.
+    none, ValueError if it is damaged or out of date.
     """
     found = {}
     for chapter in chapters:
@@ -34,7 +35,7 @@ def read_findings(chapters, *folders):
                 f"{paths[0].name}: there are no findings of chapter {chapter} in "
                 f"{', '.join(map(str, folders))}; run `notebooks/run.py {chapter}`"
             )
-        claims = json.loads(there[-1].read_text(encoding="utf-8"))["claims"]
+        claims = json.loads(checked(there[-1], chapter).read_text(encoding="utf-8"))["claims"]
         found |= {name: one | {"chapter": chapter} for name, one in claims.items()}
     return found
 
@@ -93,6 +94,18 @@ def verdicts(claims, results, *, synthetic=False, experiments=None):
             }
         )
     return pd.DataFrame(rows).set_index("id")
+
+
+def by_section(ledger, patterns):
+    """The rows of a ledger whose ``where`` matches a regular expression, by name of the pattern.
+
+    ValueError, with the ids, unless each row belongs to just one of them.
+    """
+    rows = {name: ledger["where"].str.match(pattern) for name, pattern in patterns.items()}
+    wrong = ledger.index[sum(rows.values()) != 1]
+    if len(wrong):
+        raise ValueError(f"each claim belongs to one part, not so: {', '.join(wrong)}")
+    return {name: ledger[here] for name, here in rows.items()}
 
 
 def counts(ledger):

@@ -409,7 +409,7 @@ def taylor(statistics, *, families=None):
     deviation, sqrt(1 + s**2 - 2 s r) with s the ratio of standard deviations: Taylor (2001),
     Journal of Geophysical Research 106, https://doi.org/10.1029/2000JD900719.
     """
-    table = statistics[["std_ratio", "correlation"]].to_dataframe().dropna()
+    table = statistics.to_dataframe()[["std_ratio", "correlation"]].dropna()
     table = table.drop(index="reference", errors="ignore")
     table["correlation"] = table["correlation"].clip(-1, 1)
     widest = np.pi if (table["correlation"] < 0).any() else np.pi / 2

@@ -25,7 +25,7 @@ import numpy as np
 SOURCES = {path.stem: path.read_text("utf-8") for path in Path(__file__).parent.glob("*.py")}
 CHUNK_MONTHS = 12  # along time, in NetCDF files
 SHIPPED = Path(__file__).resolve().parents[1] / "data"  # files that come with the project
-WITHOUT_EFFECT = {"__init__", "config", "progress", "store"}  # on what a step computes
+WITHOUT_EFFECT = {"__init__", "config", "profile", "progress", "store"}  # on what a step computes
 _read = {}  # paths that this process has checked, with their checksums
 
 

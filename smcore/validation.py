@@ -1,18 +1,13 @@
 """What is scored in the test years: products, baselines and sources, on common cells."""
 
-import json
-import time
-from hashlib import sha256
-
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-import smcore
 from smcore import baselines, metrics
-from smcore.prepared import open_predictors, open_reference
+from smcore.prepared import open_predictors, open_reference, stored
 from smcore.product import open_product
-from smcore.store import write_dataset
+from smcore.store import fresh, recipe, write_dataset
 
 BASELINES = {  # id: (function, options)
     "ensemble_mean": (baselines.ensemble_mean, {}),
@@ -287,35 +282,36 @@ def moisture_regimes(theta, area, *, high):
 
 
 def open_baselines(study):
-    """The baselines in the test years by id, fitted at the first call and stored.
+    """The baselines in the test years by id, fitted at the first call and kept.
 
-    theta(time, lat, lon) in m3 m-3; ``attrs["seconds"]`` is the time that fitting and applying
-    one took.
+    Parameters
+    ----------
+    study : Study
+        With its prepared store.
+
+    Returns
+    -------
+    dict of str to xr.DataArray
+        theta(time, lat, lon) in m3 m-3.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the prepared store is not there, or is damaged or out of date.
     """
-    folder, periods = study.prepared / "baselines", study.periods
-    manifest = json.loads((study.prepared / "manifest.json").read_text())["files"]
-    files = ["reference.nc", *(f"theta_{source_id}_historical.nc" for source_id in study.sources)]
-    settings = [smcore.__version__, {name: manifest[name] for name in files}]
-    settings += [periods.train, periods.validation, periods.test]
-    inputs, found = None, {}
+    periods, inputs, found = study.periods, None, {}
+    names = ["reference.nc", *(f"theta_{source_id}_historical.nc" for source_id in study.sources)]
+    paths = [stored(study, name) for name in names]
+    settings = study.settings("periods.train", "periods.validation", "periods.test")
     for name, (function, options) in BASELINES.items():
         if function is baselines.ridge:
             options = options | {"validation_period": periods.validation}
-        key = sha256(json.dumps([settings, name, options]).encode()).hexdigest()
-        path = folder / f"{name}.nc"
-        if not _made_with(path, key):
+        path = study.prepared / "baselines" / f"{name}.nc"
+        made = recipe("baselines", settings=settings | {name: options}, inputs=paths)
+        if not fresh(path, made):
             inputs = inputs or (open_predictors(study, "historical"), open_reference(study).load())
-            start = time.perf_counter()
             estimate = function(*inputs, train_period=periods.train, **options)
             estimate = estimate.sel(time=slice(*periods.test)).compute()
-            estimate.attrs["seconds"] = time.perf_counter() - start
-            write_dataset(estimate.to_dataset(name="theta").assign_attrs(key=key), path)
+            write_dataset(estimate.to_dataset(name="theta"), path, made)
         found[name] = xr.load_dataset(path)["theta"]
     return found
-
-
-def _made_with(path, key):
-    if not path.exists():
-        return False
-    with xr.open_dataset(path) as stored:
-        return stored.attrs.get("key") == key

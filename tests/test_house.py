@@ -11,10 +11,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 # Each imports only from those above it.
 ROOMS = [
-    *("config", "store", "progress", "soil", "seasons", "grids", "regrid", "native", "cmip6"),
-    *("era5land", "acquire", "demo", "prepare", "prepared", "baselines", "metrics", "tensors"),
-    *("ynet", "machine", "training", "product", "fusion", "validation", "ssmi", "trends"),
-    *("agreement", "changes", "claims", "ledger", "drawing", "plots"),
+    *("profile", "config", "store", "progress", "soil", "seasons", "grids", "regrid", "native"),
+    *("cmip6", "era5land", "demo", "prepare", "acquire", "prepared", "baselines", "metrics"),
+    *("tensors", "ynet", "machine", "training", "product", "fusion", "validation", "ssmi"),
+    *("trends", "agreement", "changes", "claims", "findings", "ledger", "drawing", "plots"),
 ]
 TO_SHRINK = {"acquire", "demo"}  # their worlds are about to be replaced
 TORCH = {"tensors", "ynet", "machine", "training", "fusion"}

@@ -8,7 +8,16 @@ import yaml
 
 from smcore.claims import finding, judged
 from smcore.config import ROOT
-from smcore.ledger import IMPOSSIBLE, VERDICTS, counts, read_findings, to_html, verdicts
+from smcore.ledger import (
+    IMPOSSIBLE,
+    VERDICTS,
+    by_section,
+    counts,
+    read_findings,
+    to_html,
+    verdicts,
+)
+from smcore.store import write_json
 
 PAPER = yaml.safe_load((ROOT / "data" / "paper_claims.yml").read_text())["claims"]
 CLAIMS = [
@@ -110,7 +119,7 @@ def test_findings_of_a_later_folder_go_before_those_of_an_earlier_one(tmp_path):
     ]:
         (tmp_path / folder).mkdir(exist_ok=True)
         path = tmp_path / folder / f"{chapter}.json"
-        path.write_text(json.dumps({"claims": claims}))
+        write_json({"claims": claims}, path)
     chapters = ("05_trends", "07_change")
     folders = [tmp_path / "profile", str(tmp_path / "mine")]
     found = read_findings(chapters, *folders)
@@ -121,6 +130,15 @@ def test_findings_of_a_later_folder_go_before_those_of_an_earlier_one(tmp_path):
     assert verdicts(CLAIMS, found).loc["may", "chapter"] == "07_change"
     with pytest.raises(FileNotFoundError, match="run `notebooks/run.py 06_seasons`"):
         read_findings(("06_seasons",), *folders)
+
+
+def test_by_section_shows_each_claim_once():
+    table = verdicts(CLAIMS, FINDINGS)
+    parts = by_section(table, {"two": r"3\.[12]", "rest": r"3\.3|4|Fig"})
+    assert sorted([*parts["two"].index, *parts["rest"].index]) == sorted(table.index)
+    assert list(parts["two"].index) == ["area", "epoch"]
+    with pytest.raises(ValueError, match="belongs to one part, not so"):
+        by_section(table, {"two": r"3\.[12]", "all": r"3"})
 
 
 def test_counts_are_by_section_and_verdict():
@@ -221,8 +239,8 @@ def test_every_claim_of_the_paper_can_get_every_verdict():
         assert found <= set(VERDICTS)
 
 
-def test_functions_of_claims_have_findings_for_claims_that_exist():
-    source = ast.parse((ROOT / "smcore" / "claims.py").read_text(encoding="utf-8"))
+def test_functions_of_findings_stand_findings_for_claims_that_exist():
+    source = ast.parse((ROOT / "smcore" / "findings.py").read_text(encoding="utf-8"))
     known = {claim["id"] for claim in PAPER}
     written = {
         node.value
