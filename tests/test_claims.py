@@ -1,0 +1,100 @@
+"""Words of judgement, each on numbers small enough to be judged by eye."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from smcore.claims import (
+    best_and_median,
+    direction,
+    leader,
+    nearest_to_truth,
+    verdict,
+    winners,
+    with_interval,
+)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "word"),
+    [
+        (-2, -1, "closer"),
+        (1, 2, "farther"),
+        (-1, 1, "level"),
+        (0, 1, "level"),
+        (np.nan, 1, "not decided"),
+    ],
+)
+def test_verdict_asks_on_which_side_of_zero_the_interval_lies(low, high, word):
+    assert verdict({"low": low, "high": high}) == word
+
+
+@pytest.mark.parametrize(
+    ("rate", "share", "word"),
+    [
+        (3.0, 80, "wetter"),
+        (-3.0, 95, "drier"),
+        (3.0, 79, "undecided"),
+        (0.0, 100, "undecided"),
+    ],
+)
+def test_direction_needs_four_of_five_sources(rate, share, word):
+    assert direction(rate, share) == word
+
+
+def scores():
+    coords = {"dataset": ["a", "b", "c"], "score": ["rmsd"]}
+    dims = ("dataset", "score")
+    parts = {"value": [0.02, 0.01, 0.03], "low": [0.01, 0.005, 0.02], "high": [0.03, 0.02, 0.04]}
+    table = {name: (dims, np.transpose([one])) for name, one in parts.items()}
+    return xr.Dataset(table | {"ahead": (dims, [[False], [True], [False]])}, coords)
+
+
+def test_leader_is_the_lowest_and_says_whether_it_is_ahead():
+    assert leader(scores()) == ("b", True, "a")
+    assert leader(scores().assign(ahead=scores()["ahead"] & False)) == ("b", False, "a")
+
+
+def test_with_interval_writes_thousandths_with_a_star_for_the_one_ahead():
+    assert with_interval(scores())["rmsd"].tolist() == [
+        "20.0 (10.0 to 30.0)",
+        "10.0 (5.0 to 20.0) *",
+        "30.0 (20.0 to 40.0)",
+    ]
+    assert with_interval(-scores()[["value", "low", "high"]], "{:+.2f}", 1)["rmsd"].iloc[0] == (
+        "−0.02 (−0.01 to −0.03)"
+    )
+
+
+def test_best_and_median_take_the_lower_of_two_middles():
+    assert best_and_median(pd.Series({"a": 4, "b": 1, "c": 3, "d": 2})) == ("b", "d")
+    assert best_and_median(pd.Series({"a": 3, "b": 1, "c": 2})) == ("b", "c")
+
+
+def test_winners_names_runs_of_the_same_methods():
+    table = pd.DataFrame(
+        {
+            "method": ["ridge", "ensemble_mean"] * 3,
+            "shared": [0.0, 0.0, 0.1, 0.1, 0.2, 0.2],
+            "rmsd": [1.0, 1.005, 1.0, 1.009, 1.1, 1.0],  # within 1 %, within 1 %, then not
+        }
+    )
+    assert (
+        winners(table, "rmsd", "shared") == "ridge, ensemble mean at 0 to 0.1; ensemble mean at 0.2"
+    )
+
+
+def test_nearest_to_truth_ranks_by_distance_and_marks_level_networks():
+    rates = xr.DataArray(
+        [[2.0, -2.0], [1.0, -2.0], [2.0, 0.0], [2.0, -1.9]],
+        coords={"dataset": ["truth", "ynet_a", "ynet_b", "ridge"], "part": ["x", "y"]},
+        dims=("dataset", "part"),
+    )
+    found = nearest_to_truth(rates)
+    assert found.index.tolist() == ["ridge", "ynet_a", "ynet_b"]
+    # mean square of the truth 4; of the differences 0.5, 2 and 0.005
+    np.testing.assert_allclose(found["distance"], [0.05, 0.5, 1.0])
+    np.testing.assert_allclose(found["skill"], [1 - 0.005 / 4, 1 - 0.5 / 4, 1 - 2 / 4])
+    assert found["level"].tolist() == [False, True, False]
+    assert nearest_to_truth(rates.drop_sel(dataset="truth")).empty

@@ -1,0 +1,301 @@
+"""Findings on the seasons, the periods and the validation, worked by hand on four cells.
+
+The cells lie at 30 and 40 N, 95 and 105 E. Their areas are as the cosines of their latitudes: of
+the whole each of the southern two has cos 30 / (2 (cos 30 + cos 40)) = 26.53 %, each of the
+northern two 23.47 %.
+"""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from smcore import findings
+from smcore.config import Region, paper_claims
+from smcore.findings import period_findings, phase_shift, season_findings, validation_findings
+from smcore.seasons import PARTS, SEASONS
+
+LAT, LON = [30.0, 40.0], [95.0, 105.0]
+STUDY = SimpleNamespace(
+    study_area=SimpleNamespace(name="China"),
+    regions={
+        "north": Region(south=35, north=54, west=100, east=137),
+        "south": Region(south=18, north=35, west=100, east=137),
+        "west": Region(south=18, north=54, west=71, east=100),
+    },
+)
+STATIC = xr.Dataset(
+    {
+        "study_area": (("lat", "lon"), np.ones((2, 2), bool)),
+        "elevation": (("lat", "lon"), [[500.0, 100.0], [4000.0, 800.0]]),
+    },
+    coords={"lat": LAT, "lon": LON},
+)
+
+
+@pytest.fixture
+def claimed(monkeypatch):
+    """A function that gives claims of the paper other values."""
+
+    def change(**claims):
+        changed = {name: one | claims.get(name, {}) for name, one in paper_claims().items()}
+        monkeypatch.setattr(findings, "paper_claims", lambda: changed)
+
+    return change
+
+
+def agreement(found):
+    return {name: one["agrees"] for name, one in found.items()}
+
+
+# Seasons
+
+
+def slopes(sign):
+    """Of a product, of a source that is the same, and of one with all signs turned."""
+    spring = [[[-0.1, 0.1], [0.1, 0.1]], [[-0.1, -0.1], [-0.1, 0.1]]]
+    summer = [[[0.04, 0.04], [0.04, -0.1]], [[0.04, 0.04], [0.04, -0.05]]]
+    autumn = [[[-0.06, 0.01], [-0.06, 0.01]], [[-0.06, 0.01], [-0.06, 0.02]]]
+    winter = np.full((2, 2, 2), -0.1)
+    values = sign * np.stack([spring, summer, autumn, winter], axis=1)
+    return xr.DataArray(
+        np.stack([values, values, -values]),
+        coords={
+            "source_id": ["product", "same", "turned"],
+            "experiment_id": ["ssp126", "ssp585"],
+            "season": list(SEASONS),
+            "lat": LAT,
+            "lon": LON,
+        },
+        dims=("source_id", "experiment_id", "season", "lat", "lon"),
+    )
+
+
+def seasons_of(sign):
+    return season_findings(slopes(sign), STATIC, STUDY, baseline=("2015", "2100"))
+
+
+def test_season_findings_are_those_worked_by_hand():
+    found = seasons_of(1)
+    assert agreement(found) == {
+        "spring-area": False,  # all but the north under SSP5-8.5: 76.5 %, not 62.4
+        "winter-south": False,  # the one cell of the south: 100 %, not 47.91
+        "summer-wettest": True,  # 23.5 % dry; spring has 26.5 and 76.5, autumn 50, winter 100
+        "winter-driest": True,  # all dries, the south by 0.1
+        "summer-wetting": True,  # 0.04 where it wets, above 0.028
+        "autumn-slower": True,  # 0.01 / 0.04 under SSP1-2.6, below a half
+        # of -0.1, 0.04, 0.04, 0.04 the lowest per cent is -0.1 + 0.03 * 0.14 = -0.0958
+        "summer-drying": True,
+        "autumn-west": True,  # -0.06, beyond -0.03
+        # without the high land of the west: 26.53 of 76.53, then 53.06 of 76.53
+        "spring-grows": True,
+        "conclusion-north-autumn": True,  # the north: from -0.1 to -0.05, from 0.01 to 0.02
+    }
+    assert found["spring-area"]["found"] == "SSP5-8.5 76.5 %"
+    assert found["spring-grows"]["found"] == "SSP1-2.6 35 %, SSP5-8.5 69 %"
+    assert found["autumn-slower"]["found"] == "SSP1-2.6 0.25"
+    assert found["summer-drying"]["found"] == "SSP1-2.6 -0.096, SSP5-8.5 -0.047"
+    assert found["conclusion-north-autumn"]["found"] == "JJA +0.050, SON +0.010"
+    assert found["spring-grows"]["interval"] == (
+        "sources and scenarios 31 to 69 %; holds in 1 of 2 sources"
+    )
+
+
+def test_season_findings_turn_with_the_signs():
+    assert agreement(seasons_of(-1)) == {
+        "spring-area": False,  # 23.5 %
+        "winter-south": False,  # none
+        "summer-wettest": False,  # winter dries nowhere
+        "winter-driest": False,
+        "summer-wetting": True,  # the north: 0.1 and 0.05
+        "autumn-slower": False,  # 0.06 / 0.1
+        "summer-drying": False,  # nothing below -0.04
+        "autumn-west": False,  # the west does not dry at all
+        "spring-grows": False,  # from 65 to 31 %
+        "conclusion-north-autumn": False,
+    }
+
+
+def test_season_findings_compare_with_the_numbers_of_the_claims(claimed):
+    claimed(**{"spring-area": {"value": 75}, "winter-south": {"value": 99}})
+    found = seasons_of(1)
+    assert found["spring-area"]["agrees"] and found["winter-south"]["agrees"]
+    claimed(
+        **{"summer-wetting": {"limit": 0.05}, "summer-drying": {"value": -0.2}},
+        **{"autumn-slower": {"limit": 0.2}, "autumn-west": {"value": -0.07}},
+    )
+    found = seasons_of(1)
+    for name in ("summer-wetting", "summer-drying", "autumn-slower", "autumn-west"):
+        assert not found[name]["agrees"], name
+
+
+def test_season_findings_leave_out_what_one_scenario_cannot_say():
+    found = season_findings(slopes(1)[:, :1], STATIC, STUDY, baseline=("2015", "2100"))
+    assert not {"spring-grows", "conclusion-north-autumn"} & found.keys()
+    assert "spring-area" not in found  # it is about SSP5-8.5
+
+
+# Periods
+
+
+def rates():
+    """Change rates of one that fits every claim, and of one that fits none."""
+    shape = {"region": ["north", "south"], "part": list(PARTS), "period": list("abc")}
+    shape["experiment_id"] = ["ssp126", "ssp585"]
+    fits = xr.DataArray(np.ones([len(one) for one in shape.values()]), shape, list(shape))
+    other = fits.copy()
+
+    def give(array, region, **parts):
+        for part, value in parts.items():
+            array.loc[{"region": region, "part": part}] = value
+
+    growing = np.array([[1, -1], [2, -2], [3, -3.0]])  # period, experiment_id
+    give(fits, "north", annual=growing, MAM=-5, JJA=6, SON=1, DJF=-2, May=-14, Aug=22)
+    give(fits, "south", annual=growing, MAM=1, JJA=4, SON=-2, DJF=3)
+    give(fits, "south", Jun=3, Jul=4, Aug=5, Dec=-1, Jan=-1)
+    give(other, "north", annual=growing, MAM=5, JJA=6, SON=1, DJF=-2, May=-10, Aug=30)
+    give(other, "south", annual=growing[::-1], MAM=1, JJA=4, SON=-5, DJF=3)
+    give(other, "south", Jun=3, Jul=4, Aug=5, Dec=-1, Jan=-1, Apr=9)
+    return fits, other
+
+
+def together(*datasets):
+    return xr.concat(datasets, xr.Variable("source_id", ["product", *"ab"][: len(datasets)]))
+
+
+IDS = {"rate-grows", "north-may", "north-august", "north-seasons", "south-seasons", "south-months"}
+
+
+def test_period_findings_are_those_worked_by_hand():
+    fits, other = rates()
+    found = period_findings(together(fits, fits, other), STUDY)
+    assert found.keys() == IDS and all(agreement(found).values())
+    assert found["rate-grows"]["found"] == "4 of 4"  # two regions, two scenarios
+    assert found["north-may"]["found"] == "-14.0 %"  # within 3 of -14.85
+    assert found["north-august"]["found"] == "+22.0 %"  # within 3 of 22.36
+    assert found["north-seasons"]["found"].startswith("MAM +5.0 %, JJA +6.0 %")
+    assert all(one["interval"].endswith("holds in 1 of 2 sources") for one in found.values())
+
+
+def test_period_findings_of_one_that_fits_none():
+    fits, other = rates()
+    found = period_findings(together(other, fits, fits), STUDY)
+    assert found.keys() == IDS and not any(agreement(found).values())
+    assert found["rate-grows"]["found"] == "2 of 4"  # the south shrinks
+    assert all(one["interval"].endswith("holds in 2 of 2 sources") for one in found.values())
+
+
+def test_period_findings_compare_with_the_numbers_of_the_claims(claimed):
+    fits, other = rates()
+    claimed(**{"north-may": {"value": -9.0}, "north-august": {"value": 29.0}})
+    found = period_findings(together(other, fits), STUDY)
+    assert found["north-may"]["agrees"] and found["north-august"]["agrees"]
+
+
+def test_december_has_to_fall_below_the_past_in_each_later_period():
+    fits, other = rates()
+    fits.loc[{"region": "south", "part": "Dec", "period": "c", "experiment_id": "ssp126"}] = 0.5
+    assert not period_findings(together(fits, other), STUDY)["south-months"]["agrees"]
+
+
+# Validation
+
+
+def validation(**changes):
+    """Findings on a product that is better than everything, but for the `changes`."""
+    errors = {
+        "ynet_x": [[0.03, 0.05], [0.07, 0.05]],
+        "ensemble_mean": [[0.2, 0.2], [0.05, 0.05]],
+    }
+    annual = xr.DataArray(
+        np.stack([[one, one] for one in errors.values()]),  # two years alike
+        coords={"dataset": list(errors), "year": [2008, 2009], "lat": LAT, "lon": LON},
+        dims=("dataset", "year", "lat", "lon"),
+    )
+    names = ["ynet_x", "ensemble_mean", "A", "B"]
+    table = {
+        "correlation": [0.95, 0.85, 0.7, 0.6],
+        "ubrmsd_ratio": [0.3, 0.5, 0.9, 0.8],
+        "std_ratio": [1.0, 0.6, 1.05, 0.95],
+    }
+    table |= {name: changes[name] for name in table.keys() & changes.keys()}
+    statistics = xr.Dataset({of: ("dataset", row) for of, row in table.items()}, {"dataset": names})
+    four = [[0.05, 0.1], [0.06, 0.12], [0.05, 0.1], [changes.get("r", 0.9), 0.8]]
+    scores = xr.Dataset(
+        {"value": (("score", "dataset"), four)},
+        coords={"score": ["mae", "rmsd", "ubrmsd", "correlation"], "dataset": names[:2]},
+    )
+    year = np.cos(2 * np.pi * np.arange(12) / 12)
+    late = np.roll(year, changes.get("late", 0)) + 0.1
+    cycles = xr.DataArray(
+        [[year, year], [late, np.roll(year, 3)]],
+        coords={
+            "dataset": ["reference", "ensemble_mean"],
+            "site": ["humid", "Tibetan Plateau"],
+            "month": range(1, 13),
+        },
+        dims=("dataset", "site", "month"),
+    )
+    gap = xr.Dataset({"low": -0.06, "high": -0.04})
+    return validation_findings(STUDY, "ynet_x", scores, statistics, annual, cycles, STATIC, gap=gap)
+
+
+def test_validation_findings_are_those_worked_by_hand():
+    found = validation()
+    assert agreement(found) == {
+        "mae-area": False,  # one southern cell below 0.04: 26.5 %, not 70.14
+        "mae-plateau": False,  # the one cell above 3000 m has 0.07: 100 %, not a few
+        "mae-ensemble": True,  # of the west and the south 53.06 of 76.53: 69.3 %
+        "mae-inner-mongolia": None,  # none of the four cells lies there
+        "better-than-ensemble": True,
+        "better-than-all": True,
+        "taylor-r": True,  # the best source has 0.7
+        "taylor-ubrmsd": True,  # the best has 0.8
+        "taylor-second": True,
+        "taylor-amplitude": False,  # 0.6 against the mean of 1.05 and 0.95
+        "phase": True,
+    }
+    assert found["mae-area"]["found"] == "26.5 %"
+    assert found["mae-area"]["interval"] == "years 26.5 to 26.5 %"
+    assert found["mae-ensemble"]["found"] == "69.3 %"
+    assert found["better-than-ensemble"]["interval"] == (
+        "difference in MAE −60.00 to −40.00 10⁻³ m³ m⁻³ (years)"
+    )
+    assert found["taylor-r"]["interval"] == "sources 0.60 to 0.70"
+    assert found["taylor-amplitude"]["found"] == "0.60 against 1.00"
+    assert found["phase"]["found"] == "humid: shifted by 0 months, bias +0.100 m³ m⁻³"
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "words"),
+    [
+        ({"r": 0.7}, "better-than-ensemble", "better in 3 of 4"),
+        ({"std_ratio": [1.5, 0.6, 1.05, 0.9]}, "better-than-all", "YNet (x), YNet (x), A"),
+        ({"correlation": [0.95, 0.85, 0.9, 0.6]}, "taylor-r", "0.90"),
+        ({"ubrmsd_ratio": [0.3, 0.5, 0.9, 0.55]}, "taylor-ubrmsd", "0.55"),
+        ({"correlation": [0.95, 0.85, 0.9, 0.6]}, "taylor-second", "1 of 2 sources are behind"),
+        ({"late": 2}, "phase", "humid: shifted by 2 months"),
+    ],
+)
+def test_validation_findings_turn_with_one_number(changes, name, words):
+    found = validation(**changes)[name]
+    assert found["agrees"] is False and words in found["found"]
+
+
+def test_validation_findings_compare_with_the_numbers_of_the_claims(claimed):
+    box = {"south": 25, "north": 35, "west": 100, "east": 110}  # holds the cell with 0.05
+    claimed(
+        **{"mae-area": {"value": 30}, "mae-plateau": {"agrees": [90, 100]}},
+        **{"mae-ensemble": {"agrees": [80, 100]}, "mae-inner-mongolia": {"boxes": {"here": box}}},
+        **{"taylor-r": {"agrees": [-1, 0.65]}, "taylor-ubrmsd": {"agrees": [0.85, 9]}},
+    )
+    found = agreement(validation())
+    assert found["mae-area"] and found["mae-plateau"] and found["mae-inner-mongolia"]
+    assert not found["mae-ensemble"] and not found["taylor-r"] and not found["taylor-ubrmsd"]
+
+
+@pytest.mark.parametrize("months", range(-5, 6))
+def test_phase_shift_is_the_shift_that_was_made(months):
+    year = np.exp(np.cos(2 * np.pi * np.arange(12) / 12))
+    assert phase_shift(np.roll(year, months), year) == months
