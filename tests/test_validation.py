@@ -1,7 +1,5 @@
 """What chapter 4 scores: the estimates on common cells, their scores, and the stored baselines."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,13 +8,14 @@ import xarray as xr
 from smcore import product, validation
 from smcore.baselines import climatology, ridge
 from smcore.prepared import open_predictors, open_reference
+from smcore.store import recorded, write_dataset
 from smcore.validation import (
     BASELINES,
+    moisture_regimes,
     open_baselines,
     open_estimates,
     outside_training,
     score_table,
-    winners,
 )
 
 
@@ -44,14 +43,14 @@ def study(prepared_study, tmp_path):
 def test_open_estimates_have_products_baselines_and_sources_on_common_cells(study):
     estimates, reference = open_estimates(study)
     names = estimates["dataset"].values.tolist()
-    assert names == ["product, sound", "product, paper", *BASELINES, *study.sources]
+    assert names == ["ynet_sound", "ynet_paper", *BASELINES, *study.sources]
     assert estimates["kind"].values.tolist() == ["product"] * 2 + ["baseline"] * 8 + ["source"] * 4
     assert str(reference.time.values[0])[:7] == "2008-01" and reference.sizes["time"] == 84
     assert (estimates.notnull() == reference.notnull()).all()
     assert reference[:, 12, 20:30].isnull().all()
     untouched = open_reference(study).sel(time=slice("2008", "2014"))
     assert int(untouched.notnull().sum()) > int(reference.notnull().sum()) > 0
-    offset = estimates.sel(dataset="product, paper") - reference
+    offset = estimates.sel(dataset="ynet_paper") - reference
     np.testing.assert_allclose(offset.values[offset.notnull().values], 0.02, atol=1e-6)
 
 
@@ -93,11 +92,10 @@ def test_open_baselines_fit_once_and_again_only_for_other_input(study, monkeypat
     open_baselines(study.model_copy(update={"periods": periods}))
     assert fitted == [("1990", "1998")]
 
-    path = study.prepared / "manifest.json"
-    manifest = json.loads(path.read_text())
-    manifest["files"]["reference.nc"] = "another"
+    path = study.prepared / "reference.nc"
+    made, changed = recorded(path)["recipe"], open_reference(study).load() + 0.01
     path.unlink()
-    path.write_text(json.dumps(manifest))
+    write_dataset(changed.to_dataset(name="theta"), path, made | {"inputs": {}})
     open_baselines(study)
     assert len(fitted) == 2
 
@@ -112,7 +110,7 @@ def scored():
     reference = xr.DataArray(
         random.uniform(0.1, 0.4, shape), coords, tuple(coords), attrs={"units": "m3 m-3"}
     )
-    noise = {"product, sound": 0.01, "climatology": 0.05, "other": 0.0505}
+    noise = {"ynet_sound": 0.01, "climatology": 0.05, "other": 0.0505}
     fields = [reference + scale * random.standard_normal(shape) for scale in noise.values()]
     estimates = xr.concat(fields, xr.Variable("dataset", list(noise)))
     return estimates.assign_attrs(units="m3 m-3"), reference, xr.DataArray([3.0, 2.0], dims="lat")
@@ -188,22 +186,6 @@ def test_score_table_has_no_star_without_a_score_or_a_rival(scored):
     assert not alone["ahead"].any()
 
 
-def test_winners_name_ties_and_where_the_ranking_turns():
-    table = pd.DataFrame(
-        [
-            (0, "a", 1.0),
-            (0, "b", 1.005),
-            (0.1, "a", 2.0),
-            (0.1, "b", 2.0),
-            (0.5, "a", 3),
-            (0.5, "b", 1),
-        ],
-        columns=["switch", "method", "score"],
-    )
-    assert winners(table, "score", "switch") == "a, b at 0 to 0.1; b at 0.5"
-    assert winners(table, "score", "switch", tolerance=0) == "a at 0; a, b at 0.1; b at 0.5"
-
-
 def test_outside_training_tells_new_in_a_cell_from_new_to_the_source():
     time = pd.date_range("2000-01", periods=36, freq="MS")
     values = np.zeros((2, 36, 1, 3))
@@ -219,3 +201,38 @@ def test_outside_training_tells_new_in_a_cell_from_new_to_the_source():
     # a quarter of the land, in both sources or in one of them
     np.testing.assert_allclose(found.sel(range="cell and month", time="2002"), 25)
     np.testing.assert_allclose(found.sel(range="whole source", time="2002"), 12.5)
+
+
+def test_moisture_regimes_worked_by_hand():
+    theta = xr.DataArray([[0.1, 0.3, 0.2, np.nan], [0.4, 0.5, 0.6, 0.05]], dims=("lat", "lon"))
+    area = xr.DataArray([[1.0, 1, 1, 1], [1, 1, 1, 2]], dims=("lat", "lon"))
+    high = xr.zeros_like(theta, dtype=bool)
+    high[1, 2] = True
+    found = moisture_regimes(theta, area, high=high)
+    # without the high cell an area of 7: thirds end at 2.33 and 4.67. In ascending order 0.05
+    # (middle of its area at 1), 0.1 (2.5), 0.2 (3.5), 0.3 (4.5), 0.4 (5.5), 0.5 (6.5)
+    regime = xr.full_like(theta, "", dtype="U12")
+    for name in found.region.values:
+        regime = regime.where(~found.sel(region=name), name)
+    assert regime.values.tolist() == [
+        ["middle third", "middle third", "middle third", ""],
+        ["wet third", "wet third", "high land", "dry third"],
+    ]
+    assert (found.sum("region") <= 1).all()
+
+
+def test_moisture_regimes_share_out_the_area():
+    random = np.random.default_rng(0)
+    theta = xr.DataArray(random.uniform(0, 0.5, (40, 50)), dims=("lat", "lon"))
+    area = xr.DataArray(random.uniform(1, 2, 40), dims="lat")
+    found = moisture_regimes(theta.where(theta < 0.45), area, high=theta < 0.05)
+    share = (found * area).sum(("lat", "lon"))
+    np.testing.assert_allclose(share[1:] / share[1:].mean(), 1, atol=0.01)
+    means = [float(theta.where(part).mean()) for part in found]
+    assert means == sorted(means)
+
+
+def test_moisture_regimes_without_a_cell_are_left_out():
+    theta = xr.DataArray([[np.nan, np.nan]], dims=("lat", "lon"))
+    area, high = xr.DataArray([1.0], dims="lat"), theta.notnull()
+    assert moisture_regimes(theta, area, high=high).sizes["region"] == 0
