@@ -12,7 +12,6 @@ import shapely
 import yaml
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
     ValidationError,
     field_validator,
@@ -139,7 +138,7 @@ def _in_the_domain(sites, info):
 
 
 Version = Annotated[str, Field(pattern=r"^v\d+$")]  # of a data set, such as v20190815
-Place = Annotated[Path, BeforeValidator(_from_root)]
+Place = Annotated[Path, AfterValidator(_from_root)]
 Experiments = Annotated[
     tuple[Literal[SCENARIOS], ...],
     AfterValidator(lambda names: tuple(sorted(_once(names), key=SCENARIOS.index))),

@@ -65,12 +65,12 @@ def keeping(path, made=None):
     """
     with replacing(path) as part:
         yield part
+        _read.pop(Path(path).absolute(), None)  # no file is made from itself
         # The record first: whichever file a killed process leaves, its checksum is in there.
         entry = {"sha256": sha256(part), "recipe": beside(made or _session(), path)}
         entries = [entry, *([recorded(path)] if whole(path) else [])]
         with replacing(_record_path(path)) as text:
             text.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
-        _read.pop(Path(path).absolute(), None)
 
 
 def _to_disk(path):
