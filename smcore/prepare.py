@@ -126,7 +126,7 @@ def _prepare_source(study, files, source_id, experiment_id):
     try:
         dataset = fill_nearest(coarse.compute()).rename("theta").to_dataset()
     except ValueError as error:
-        report.add("missing_values", f"{source_id} {experiment_id}: on the coarse grid, {error}")
+        report.add("missing_values", f"on the coarse grid, {error}")
         return report, path
     dataset = dataset.drop_vars(["lat_bnds", "lon_bnds"], errors="ignore")
     dataset["theta"].attrs = {"long_name": "volumetric water content, 0-10cm", "units": "m3 m-3"}
