@@ -6,14 +6,76 @@ import pytest
 import xarray as xr
 
 from smcore.claims import (
+    beside_range,
     best_and_median,
+    between_sources,
+    by_scenario,
+    closer,
     direction,
     leader,
+    level_with_best,
+    median_and_range,
     nearest_to_truth,
     verdict,
     winners,
     with_interval,
 )
+
+
+def test_the_range_over_sources_is_written_with_its_kind():
+    values = xr.DataArray([41.2, 77.4, 60], dims="source_id")
+    assert between_sources(values, "{:.0f} %") == "sources 41 to 77 %"
+    two = xr.DataArray([[-0.02, 0.1], [0.05, 0.0]], dims=("source_id", "experiment_id"))
+    assert between_sources(two) == "sources and scenarios -0.020 to +0.100"
+
+
+def test_names_level_with_the_best_come_with_the_best_first():
+    scores = pd.Series({"a": 0.70, "b": 0.50, "c": 0.72})
+    assert level_with_best(scores, within=0.03) == ["c", "a"]
+    assert level_with_best(scores, within=0.01) == ["c"]
+
+
+def test_a_statistic_of_each_scenario_is_written_in_order():
+    values = xr.DataArray(
+        [0.01, -0.0201], coords={"experiment_id": ["ssp126", "ssp585"]}, dims="experiment_id"
+    )
+    assert by_scenario(values) == "SSP1-2.6 +0.010, SSP5-8.5 -0.020"
+    assert by_scenario(values * 1000, "{:.0f} %") == "SSP1-2.6 10 %, SSP5-8.5 -20 %"
+
+
+def test_median_and_range_of_the_sources_are_written_together():
+    values = xr.DataArray(
+        [[3.0, 1], [10, 2], [4, 6]],
+        coords={"region": ["a", "b"]},
+        dims=("source_id", "region"),
+    )
+    found = median_and_range(values)
+    assert found.sel(region="a").item() == "4 (3–10)"
+    assert found.sel(region="b").item() == "2 (1–6)"
+    assert median_and_range(values, "{:+.1f}").sel(region="b").item() == "+2.0 (+1.0–+6.0)"
+
+
+@pytest.mark.parametrize(
+    ("value", "word"), [(9.9, "below"), (10, "within"), (20, "within"), (21, "above")]
+)
+def test_beside_range_says_on_which_side_a_number_lies(value, word):
+    assert beside_range(value, xr.DataArray([20, 10, 15])) == word
+
+
+@pytest.mark.parametrize(
+    ("skill", "other", "word"),
+    [
+        (0.50, 0.40, "closer"),
+        (0.40, 0.50, "farther"),
+        (0.42, 0.40, "level"),
+        (0.40, 0.42, "level"),
+        (-0.2, -0.9, "closer"),
+        (None, 0.4, "not decided"),
+        (0.4, np.nan, "not decided"),
+    ],
+)
+def test_closer_compares_two_skills_and_calls_small_differences_level(skill, other, word):
+    assert closer(skill, other) == word
 
 
 @pytest.mark.parametrize(

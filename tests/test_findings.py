@@ -1,24 +1,33 @@
-"""Findings on the seasons, the periods and the validation, worked by hand on four cells.
+"""Findings by claim, worked by hand on few cells.
 
-The cells lie at 30 and 40 N, 95 and 105 E. Their areas are as the cosines of their latitudes: of
-the whole each of the southern two has cos 30 / (2 (cos 30 + cos 40)) = 26.53 %, each of the
-northern two 23.47 %.
+Those of the seasons and of the validation lie at 30 and 40 N, 95 and 105 E. Their areas are as the
+cosines of their latitudes: of the whole each of the southern two has
+cos 30 / (2 (cos 30 + cos 40)) = 26.53 %, each of the northern two 23.47 %.
 """
 
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
 from smcore import findings
 from smcore.config import Region, paper_claims
-from smcore.findings import period_findings, phase_shift, season_findings, validation_findings
+from smcore.findings import (
+    drying_belt,
+    period_findings,
+    phase_shift,
+    season_findings,
+    training_findings,
+    trend_findings,
+    validation_findings,
+)
 from smcore.seasons import PARTS, SEASONS
 
 LAT, LON = [30.0, 40.0], [95.0, 105.0]
 STUDY = SimpleNamespace(
-    study_area=SimpleNamespace(name="China"),
+    study_area=SimpleNamespace(name="Here"),
     regions={
         "north": Region(south=35, north=54, west=100, east=137),
         "south": Region(south=18, north=35, west=100, east=137),
@@ -47,6 +56,104 @@ def claimed(monkeypatch):
 
 def agreement(found):
     return {name: one["agrees"] for name, one in found.items()}
+
+
+# Training
+
+
+def test_training_findings_name_the_first_epoch_within_one_percent_of_the_lowest_loss():
+    # the lowest is 2.00 in epoch 4; 2.02 in epoch 2 is 1 % above it, 2.03 in epoch 1 is not
+    history = pd.DataFrame({"validation": [2.03, 2.02, 2.5, 2.0, 2.01]}, index=[1, 2, 3, 4, 5])
+    (name, found), *others = training_findings(history).items()
+    assert (name, found["found"], found["agrees"]) == ("loss-converged", "epoch 2", None)
+    assert not others and name in paper_claims()
+
+
+def test_training_findings_count_epoch_0_of_an_anchored_network():
+    history = pd.DataFrame({"validation": [1.0, 1.5]}, index=[0, 1])
+    assert training_findings(history)["loss-converged"]["found"] == "epoch 0"
+
+
+# Trends
+
+
+ROWS, COLUMNS = [44.0, 38.0, 30.0, 24.0], [75.0, 81.0, 105.0, 111.0]
+
+
+def annual_slopes(*scenarios, names=("ssp126", "ssp585")):
+    """Maps of 4 by 4 cells: 44, 38 N are north, 30, 24 N south; 75, 81 E west, the others east."""
+    coords = {"experiment_id": list(names), "lat": ROWS, "lon": COLUMNS}
+    return xr.DataArray(np.array(scenarios, float), coords, ("experiment_id", "lat", "lon"))
+
+
+WEAK = [[0.05, 0.03, 0.06, 0.06], [0.05, 0.02, 0.06, 0.02], [0, 0, -0.4, -0.2], [0, 0, -0.1, -0.1]]
+STRONG = [[-0.05, 0.0, 0.01, 0.01], [-0.05, 0, 0.0, 0.02], [0, 0, -0.1, -0.1], [0, 0, -0.3, -0.5]]
+
+
+def trends_of(product, *sources):
+    both = xr.concat(
+        sources or [product], xr.Variable("source_id", list("ab")[: len(sources) or 1])
+    )
+    area = xr.ones_like(product[0])
+    return trend_findings(product, both, area, area > 0, STUDY, baseline=("2015", "2100"))
+
+
+def test_trend_findings_worked_by_hand():
+    product = annual_slopes(WEAK, STRONG)
+    found = trends_of(product, product, -product)
+    # 4 cells each: the south (-0.4 - 0.2 - 0.1 - 0.1) / 4 and (-0.1 - 0.1 - 0.3 - 0.5) / 4, the
+    # north (3 0.06 + 0.02) / 4 and (2 0.01 + 0.02) / 4
+    one = found["south-dry-north-wet"]
+    assert one["found"] == (
+        "south: SSP1-2.6 -0.200, SSP5-8.5 -0.250; north: SSP1-2.6 +0.050, SSP5-8.5 +0.010"
+    )
+    assert one["agrees"] is True
+    assert "south: sources and scenarios -0.250 to +0.250" in one["interval"]
+    assert one["region"] == "south: Here, 18–35 N, 100–137 E; north: Here, 35–54 N, 100–137 E"
+    # west, 8 cells: 0.15 / 8 and -0.1 / 8
+    assert found["northwest-turn"]["found"] == "SSP1-2.6 +0.019, SSP5-8.5 -0.013"
+    assert found["northwest-turn"]["agrees"] is True
+    # above 0.05 in 3 of 4 cells of the north
+    assert found["north-wetting"]["found"] == "SSP1-2.6 75 %"
+    assert found["north-wetting"]["agrees"] is True
+    # southern Xinjiang has the two western cells of 38 N: one above 0.04, which is not more than
+    # half; all of Xinjiang has four, of which two are below -0.04, nearly half
+    assert found["xinjiang-ssp126"]["found"] == "SSP1-2.6 50 %"
+    assert found["xinjiang-ssp126"]["agrees"] is False
+    assert found["xinjiang-ssp126"]["interval"] == "sources 0 to 50 %"
+    assert found["xinjiang-ssp585"]["found"] == "SSP5-8.5 50 %"
+    assert found["xinjiang-ssp585"]["agrees"] is True
+    assert found["xinjiang-ssp585"]["note"].startswith(
+        "SSMI by its own standard deviation over 2015"
+    )
+    assert found["xinjiang-ssp585"]["note"].endswith("read as 40 to 55 %")
+    # the lowest parallel of the south moves from 30 to 24 N, and in the reverse the other way
+    assert found["drying-belt-shifts"]["found"] == "SSP1-2.6 30.0N, SSP5-8.5 24.0N"
+    assert found["drying-belt-shifts"]["agrees"] is True
+    assert found["drying-belt-shifts"]["interval"] == "shift, sources -6 to +6 degrees"
+
+
+def test_trend_findings_of_the_opposite_world_differ():
+    found = trends_of(-annual_slopes(WEAK, STRONG))
+    assert not any(one["agrees"] for one in found.values())
+
+
+def test_trend_findings_leave_out_claims_of_scenarios_that_are_missing():
+    found = trends_of(annual_slopes(WEAK, names=["ssp245"]))
+    assert set(found) == {"south-dry-north-wet", "northwest-turn"}
+    assert found["northwest-turn"]["agrees"] is False  # one scenario cannot turn
+
+
+def test_drying_belt_takes_no_parallel_with_less_than_5_degrees_of_land():
+    slope = xr.DataArray(
+        [[-0.9, 0, 0], [-0.2, -0.2, -0.2]],
+        coords={"lat": [33.0, 30.0], "lon": [100.0, 104, 108]},
+        dims=("lat", "lon"),
+    )
+    part = xr.ones_like(slope, bool)
+    assert float(drying_belt(slope, part)) == 33  # -0.3 against -0.2
+    part[0, 1:] = False  # 4 degrees are left
+    assert float(drying_belt(slope, part)) == 30
 
 
 # Seasons
