@@ -10,6 +10,7 @@ from smcore.seasons import MONTHS, SEASONS
 
 CELLS = ("lat", "lon")
 PLATEAU = 3000  # m
+NO_CELLS = "the study area has no cells to judge it by"
 
 
 def training_findings(history):
@@ -92,21 +93,21 @@ def validation_findings(study, product, scores, statistics, annual, cycles, stat
         least, most = _agreeing(claims[name])
         found[name] = finding(
             f"{share:.1f} %",
-            None if np.isnan(share) else least <= share <= most,
+            **_unless_empty(least <= share <= most, mask),
             region=region,
             interval="" if np.isnan(share) else f"years {low:.1f} to {high:.1f} %",
             note=f"agrees from {least:g} to {most:g} %",
         )
     claim, errors = claims["mae-inner-mongolia"], annual.sel(dataset=product).mean("year")
     named = {name: Region(**box) for name, box in claim["boxes"].items()}
+    masks = {name: here & box_mask(errors, box) for name, box in named.items()}
     medians = {
-        name: float(errors.weighted(area * (here & box_mask(errors, box))).quantile(0.5))
-        for name, box in named.items()
+        name: float(errors.weighted(area * mask).quantile(0.5)) for name, mask in masks.items()
     }
     (least, most), values = claim["agrees"], np.array(list(medians.values()))
     found["mae-inner-mongolia"] = finding(
         "; ".join(f"{name} {median:.3f} m³ m⁻³" for name, median in medians.items()),
-        None if np.isnan(values).any() else ((least <= values) & (values <= most)).all(),
+        **_unless_empty(((least <= values) & (values <= most)).all(), *masks.values()),
         region=f"{place}; " + "; ".join(map(str, named.values())),
         note="area-weighted medians of the cells",
     )
@@ -146,6 +147,7 @@ def validation_findings(study, product, scores, statistics, annual, cycles, stat
     found["taylor-amplitude"] = finding(text, False, interval=interval, **pooled)
 
     cycles = cycles.sel(site=[name for name in cycles["site"].values if "Plateau" not in name])
+    cycles = cycles.dropna("site")
     ours, theirs = (cycles.sel(dataset=of) for of in ("ensemble_mean", "reference"))
     shifts = {
         name: phase_shift(ours.sel(site=name), theirs.sel(site=name)) for name in ours.site.values
@@ -156,11 +158,18 @@ def validation_findings(study, product, scores, statistics, annual, cycles, stat
             f"{name}: shifted by {months} months, bias {offset[name]:+.3f} m³ m⁻³"
             for name, months in shifts.items()
         ),
-        not any(shifts.values()),
+        None if not shifts else not any(shifts.values()),
         region="the sites of Fig. 4 without the plateau's",
         note="in phase: no shift of months brings the mean annual cycles closer",
+        reason="" if shifts else "no site has a series",
     )
     return found
+
+
+def _unless_empty(agrees, *masks):
+    """What agrees, or why that cannot be said where a mask holds no cell, for :func:`finding`."""
+    empty = not all(mask.any() for mask in masks)
+    return {"agrees": None, "reason": NO_CELLS} if empty else {"agrees": agrees}
 
 
 def _agreeing(claim):
@@ -200,7 +209,8 @@ def trend_findings(product, sources, area, study_area, study, *, baseline):
     Returns
     -------
     dict
-        Findings by claim id; without those whose scenarios or land the slopes lack.
+        Findings by claim id; without those whose scenarios the slopes lack, or the cells of a
+        claim's own box. Not judged where a box of the study holds no cells.
     """
     variant = f"SSMI by its own standard deviation over {'-'.join(baseline)}"
     paper, result, both = paper_claims(), {}, (product, sources)
@@ -215,14 +225,14 @@ def trend_findings(product, sources, area, study_area, study, *, baseline):
     (south, souths), (north, norths), (west, wests) = map(means, ("south", "north", "west"))
     result["south-dry-north-wet"] = finding(
         f"south: {by_scenario(south)}; north: {by_scenario(north)}",
-        (south < 0).all() and (north > 0).all(),
+        **_unless_empty((south < 0).all() and (north > 0).all(), parts["south"], parts["north"]),
         region=f"south: {where['south']}; north: {where['north']}",
         interval=f"south: {between_sources(souths)}; north: {between_sources(norths)}",
         note=f"area means per decade, {variant}",
     )
     result["northwest-turn"] = finding(
         by_scenario(west),
-        west[0] > 0 > west[-1],
+        **_unless_empty(west[0] > 0 > west[-1], parts["west"]),
         region=where["west"],
         interval=between_sources(wests),
         note=f"area means per decade, {variant}",
@@ -248,7 +258,7 @@ def trend_findings(product, sources, area, study_area, study, *, baseline):
         shift, shifts = (lat[last] - lat[first] for lat in (belt, belts))
         result["drying-belt-shifts"] = finding(
             by_scenario(belt, "{:.1f}N"),
-            shift < 0,
+            **_unless_empty(shift < 0, belt.notnull()),
             region=where["south"],
             interval=f"shift, {between_sources(shifts, '{:+.0f} degrees')}",
             note=f"latitude of the lowest zonal mean, agrees if it moves south; {variant}; "
@@ -281,24 +291,24 @@ def season_findings(slopes, static, study, *, baseline):
     found = {}
 
     def share(condition, mask=inside):
-        return area_share(condition, area, mask=mask)
+        return 100 * mean(condition, mask)
 
     def mean(slope, mask=inside):
         return slope.weighted(area.where(mask, 0)).mean(CELLS)
 
-    def add(claim, values, holds=None, form="{:+.3f}", note="", region=""):
+    def add(claim, values, holds=None, form="{:+.3f}", note="", region="", mask=inside):
         words = {"region": place + region, "note": "; ".join(filter(None, [note, variant]))}
-        found.update(_judged(paper[claim], values, holds, form, **words))
+        found.update(_judged(paper[claim], values, holds, form, mask, **words))
 
     add("spring-area", share(spring < 0), form="{:.1f} %")
     fast = share(winter <= paper["winter-south"]["limit"], masks["south"])
-    add("winter-south", fast, form="{:.1f} %", region=south)
+    add("winter-south", fast, form="{:.1f} %", region=south, mask=masks["south"])
     dry, cold = share(slopes < 0), mean(winter, masks["south"])
     least, most = dry.idxmin("season"), dry.idxmax("season")
     note = "season with the smallest drying area"
     add("summer-wettest", least, least == "JJA", "{}", note)
     note = f"season with the largest drying area; mean winter slope{south}: {_listed(cold[0])}"
-    add("winter-driest", most, (most == "DJF") & (cold < 0), "{}", note)
+    add("winter-driest", most, (most == "DJF") & (cold < 0), "{}", note, mask=masks["south"])
     wetting, note = mean(summer.where(summer > 0)), "mean over the cells that become wetter"
     add("summer-wetting", wetting, wetting > paper["summer-wetting"]["limit"], "{:.3f}", note)
     slower, ratio = paper["autumn-slower"]["limit"], mean(autumn.where(autumn > 0)) / wetting
@@ -309,15 +319,18 @@ def season_findings(slopes, static, study, *, baseline):
     note = "in a few areas: the lowest 1 % of the cells, in any scenario"
     add("summer-drying", lowest, reached, note=note)
     drying, note = mean(autumn.where(autumn < 0), masks["west"]), "mean over the cells that dry"
-    add("autumn-west", drying, drying <= paper["autumn-west"]["value"], note=note, region=west)
+    words = {"note": note, "region": west, "mask": masks["west"]}
+    add("autumn-west", drying, drying <= paper["autumn-west"]["value"], **words)
     if slopes.sizes["experiment_id"] > 1:
         low = inside & ~(masks["west"] & (static["elevation"] > PLATEAU))
         growing, but = share(spring < 0, low), f" without land above {PLATEAU} m{west}"
-        add("spring-grows", growing, growing.diff("experiment_id") > 0, "{:.0f} %", region=but)
+        holds = growing.diff("experiment_id") > 0
+        add("spring-grows", growing, holds, "{:.0f} %", region=but, mask=low)
         means = mean(slopes.sel(season=["JJA", "SON"]), masks["north"])
         rise = means.isel(experiment_id=-1) - means.isel(experiment_id=0)
         note = "mean slope of the strongest scenario less that of the weakest"
-        add("conclusion-north-autumn", rise, rise > 0, note=note, region=north)
+        words = {"note": note, "region": north, "mask": masks["north"]}
+        add("conclusion-north-autumn", rise, rise > 0, **words)
     return found
 
 
@@ -339,7 +352,8 @@ def period_findings(rates, study):
     def add(claim, values, holds, note, *names, form="{:+.1f} %"):
         boxes = "; ".join(f"{name}: {study.regions[name]}" for name in names)
         words = {"region": f"study area ({study.study_area.name}), {boxes}", "note": note}
-        found.update(_judged(paper[claim], values, holds, form, **words))
+        known = rates[0].sel(region=list(names)).notnull().any(["part", *over]).all()
+        found.update(_judged(paper[claim], values, holds, form, known, **words))
 
     def sizes(region):
         return abs(of[region].sel(part=list(SEASONS))).mean(over)
@@ -379,12 +393,13 @@ def period_findings(rates, study):
     return found
 
 
-def _judged(claim, values, holds, form, *, region, note):
+def _judged(claim, values, holds, form, mask, *, region, note):
     """A finding on the product, with the range of the sources and in how many the claim holds.
 
     `values`, and whether they fit, have source_id, the product first, and at most one other
     dimension: of a source all have to. By default those fit that are near the paper's. Of
-    scenarios, those that the claim names; no finding without any.
+    scenarios, those that the claim names; no finding without any. Not judged where `mask` is
+    empty.
     """
     if holds is None:
         holds = abs(values - claim["value"]) < claim["margin"]
@@ -397,8 +412,9 @@ def _judged(claim, values, holds, form, *, region, note):
     holds = holds.all([dim for dim in holds.dims if dim != "source_id"]).values
     spread = "" if form == "{}" else f"{between_sources(values[1:], form)}; "
     interval = f"{spread}holds in {holds[1:].sum()} of {holds[1:].size} sources"
-    words = {"region": region, "interval": interval, "note": note}
-    return {claim["id"]: finding(_listed(values[0], form), holds[0], **words)}
+    agrees = _unless_empty(holds[0], mask)
+    words = {"region": region, "interval": interval if mask.any() else "", "note": note}
+    return {claim["id"]: finding(_listed(values[0], form), **agrees, **words)}
 
 
 def _listed(values, form="{:+.3f}"):

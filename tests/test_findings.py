@@ -13,16 +13,19 @@ import pytest
 import xarray as xr
 
 from smcore import findings
+from smcore.claims import judged
 from smcore.config import Region, paper_claims
 from smcore.findings import (
     drying_belt,
     period_findings,
     phase_shift,
     season_findings,
+    share_with_error,
     training_findings,
     trend_findings,
     validation_findings,
 )
+from smcore.grids import box_mask
 from smcore.seasons import PARTS, SEASONS
 
 LAT, LON = [30.0, 40.0], [95.0, 105.0]
@@ -144,6 +147,38 @@ def test_trend_findings_leave_out_claims_of_scenarios_that_are_missing():
     assert found["northwest-turn"]["agrees"] is False  # one scenario cannot turn
 
 
+@pytest.mark.parametrize(
+    ("away", "open_claims"),
+    [
+        ("south", {"south-dry-north-wet", "drying-belt-shifts"}),
+        ("north", {"south-dry-north-wet"}),
+        ("west", {"northwest-turn"}),
+    ],
+)
+def test_trend_findings_do_not_judge_a_box_without_cells(away, open_claims):
+    product = annual_slopes(WEAK, STRONG)
+    inside = ~box_mask(product, STUDY.regions[away])
+    sources = product.expand_dims(source_id=["a"])
+    area = xr.ones_like(product[0])
+    found = trend_findings(product, sources, area, inside, STUDY, baseline=("2015", "2100"))
+    assert open_claims == {name for name, one in found.items() if one["agrees"] is None}
+    assert all(("no cells" in found[name]["reason"]) == (name in open_claims) for name in found)
+
+
+def test_trend_findings_compare_with_the_numbers_of_the_claims(claimed):
+    claimed(
+        # above 0.01 both western cells of 38 N; below -0.06 none of four; 75 % is not above 80
+        **{"xinjiang-ssp126": {"limit": 0.01}, "xinjiang-ssp585": {"limit": -0.06}},
+        **{"north-wetting": {"agrees": [80, 100]}},
+    )
+    found = trends_of(annual_slopes(WEAK, STRONG))
+    assert found["xinjiang-ssp126"]["found"] == "SSP1-2.6 100 %"
+    assert found["xinjiang-ssp126"]["agrees"] is True
+    assert found["xinjiang-ssp585"]["found"] == "SSP5-8.5 0 %"
+    assert found["xinjiang-ssp585"]["agrees"] is False
+    assert found["north-wetting"]["agrees"] is False
+
+
 def test_drying_belt_takes_no_parallel_with_less_than_5_degrees_of_land():
     slope = xr.DataArray(
         [[-0.9, 0, 0], [-0.2, -0.2, -0.2]],
@@ -243,6 +278,90 @@ def test_season_findings_leave_out_what_one_scenario_cannot_say():
     assert "spring-area" not in found  # it is about SSP5-8.5
 
 
+def test_season_findings_agree_with_the_shares_of_the_paper():
+    """With two cells more, at 115 E: the shares of three columns are 17.69 and 15.64 % a cell."""
+    more = slopes(1).sel(lon=[105.0]).assign_coords(lon=[115.0])
+    more.loc[{"season": "MAM", "lat": 30.0}] = 0.1
+    more.loc[{"season": "MAM", "lat": 40.0}] = -0.1
+    more.loc[{"season": "DJF"}] = -0.01
+    fill = {"study_area": True, "elevation": 100.0}
+    static = STATIC.reindex(lon=[95.0, 105, 115], fill_value=fill)
+    found = season_findings(
+        xr.concat([slopes(1), more], "lon"), static, STUDY, baseline=("2015", "2100")
+    )
+    # two cells of each parallel dry in spring, 2 (17.69 + 15.64), within 5 points of 62.4; in
+    # winter one of two in the south reaches -0.05, within 5 points of 47.91
+    assert found["spring-area"]["found"] == "SSP5-8.5 66.7 %"
+    assert found["winter-south"]["found"] == "SSP5-8.5 50.0 %"
+    assert found["spring-area"]["agrees"] is found["winter-south"]["agrees"] is True
+    assert found["winter-south"]["note"].startswith("margin 5 points; SSMI by its own standard")
+    assert found["winter-south"]["region"] == "Here, 18–35 N, 100–137 E"
+    # (-0.1 - 0.01) / 2
+    assert (
+        "mean winter slope, 18–35 N, 100–137 E: SSP1-2.6 -0.055" in found["winter-driest"]["note"]
+    )
+
+
+def test_winter_is_driest_only_if_the_south_dries_in_it():
+    wet = slopes(1)
+    wet.loc[{"season": "DJF", "lat": 30.0, "lon": 105.0, "experiment_id": "ssp585"}] = 0.01
+    found = season_findings(wet, STATIC, STUDY, baseline=("2015", "2100"))["winter-driest"]
+    # 73.5 % dry in winter, less than the 76.5 of spring under SSP5-8.5
+    assert (found["found"], found["agrees"]) == ("SSP1-2.6 DJF, SSP5-8.5 MAM", False)
+    wet.loc[{"season": "MAM"}] = 0.1
+    found = season_findings(wet, STATIC, STUDY, baseline=("2015", "2100"))["winter-driest"]
+    assert (found["found"], found["agrees"]) == ("SSP1-2.6 DJF, SSP5-8.5 DJF", False)
+
+
+@pytest.mark.parametrize(
+    ("claim", "season", "slope", "words"),
+    [
+        ("summer-wettest", "JJA", -0.04, "SSP1-2.6 MAM, SSP5-8.5 SON"),
+        ("summer-wetting", "JJA", 0.02, "SSP1-2.6 0.020, SSP5-8.5 0.020"),
+        ("summer-drying", "JJA", -0.07, "SSP1-2.6 -0.070, SSP5-8.5 -0.070"),
+        ("autumn-slower", "SON", 0.03, "SSP1-2.6 0.75"),  # 0.03 / 0.04
+        ("autumn-west", "SON", -0.02, "SSP5-8.5 -0.020"),
+        ("spring-grows", "MAM", -0.01, "SSP1-2.6 100 %, SSP5-8.5 100 %"),  # no more than before
+        ("conclusion-north-autumn", "SON", 0.01, "JJA +0.050, SON +0.000"),
+    ],
+)
+def test_season_findings_differ_where_one_season_is_the_same_everywhere(
+    claim, season, slope, words
+):
+    one = slopes(1)
+    one.loc[{"season": season}] = slope
+    found = season_findings(one, STATIC, STUDY, baseline=("2015", "2100"))[claim]
+    assert (found["found"], found["agrees"]) == (words, False)
+
+
+def test_season_findings_of_a_scenario_too_few_are_not_judged():
+    found = judged(seasons_of(1), paper_claims().values(), ["ssp126", "ssp585"])
+    # the others are about ssp126 with ssp245, ssp370 with ssp585, or all four
+    assert {name for name, one in found.items() if one["agrees"] is not None} == {
+        *("spring-area", "winter-south"),
+    }
+    assert found["autumn-west"]["found"] == "SSP5-8.5 -0.060"
+    assert found["autumn-west"]["lacking"] == ["ssp370"]
+
+
+@pytest.mark.parametrize(
+    ("away", "open_claims"),
+    [
+        ("south", {"winter-south", "winter-driest"}),
+        ("north", {"conclusion-north-autumn"}),
+        ("west", {"autumn-west"}),
+    ],
+)
+def test_season_findings_do_not_judge_a_box_without_cells(away, open_claims):
+    static = STATIC.assign(study_area=~box_mask(STATIC, STUDY.regions[away]))
+    found = season_findings(slopes(1), static, STUDY, baseline=("2015", "2100"))
+    assert found.keys() == seasons_of(1).keys()
+    assert open_claims == {name for name, one in found.items() if one["agrees"] is None}
+    for name, one in found.items():
+        assert ("no cells" in one["reason"]) == (name in open_claims)
+        assert (one["interval"] == "") == (name in open_claims)
+
+
 # Periods
 
 
@@ -306,20 +425,111 @@ def test_december_has_to_fall_below_the_past_in_each_later_period():
     assert not period_findings(together(fits, other), STUDY)["south-months"]["agrees"]
 
 
+@pytest.mark.parametrize("turned", ["MAM", "JJA"])
+def test_north_seasons_need_the_sign_as_well_as_the_size(turned):
+    fits, other = rates()
+    fits.loc[{"region": "north", "part": turned}] *= -1
+    found = period_findings(together(fits, other), STUDY)["north-seasons"]
+    assert found["found"] == "MAM +5.0 %, JJA +6.0 %, SON +1.0 %, DJF +2.0 %"  # sizes, as before
+    assert found["agrees"] is False
+
+
+def test_the_sizes_of_seasons_are_means_of_absolute_changes():
+    fits, other = rates()
+    fits.loc[{"region": "south", "part": "SON"}] = [[4, -4], [1, -1], [1, -1]]  # mean size 2
+    found = period_findings(together(fits, other), STUDY)["south-seasons"]
+    assert found["found"] == "MAM +1.0 %, JJA +4.0 %, SON +2.0 %, DJF +3.0 %"
+    assert found["agrees"] is True
+    fits.loc[{"region": "south", "part": "SON"}] = [[4, -4], [4, -4], [1, -1]]  # equal to DJF
+    found = period_findings(together(fits, other), STUDY)["south-seasons"]
+    assert "SON +3.0 %" in found["found"] and found["agrees"] is False
+
+
+def test_south_months_are_means_over_scenarios_and_periods():
+    fits, other = rates()
+    first = {"region": "south", "period": "a", "experiment_id": "ssp126"}
+    fits.loc[{**first, "part": ["Dec", "Jan"]}] = 5  # (5 - 5) / 6; the first period may be wetter
+    found = period_findings(together(fits, other), STUDY)["south-months"]
+    assert found["found"].startswith("Jan +0.0 %, Feb +1.0 %")
+    assert "Jun +3.0 %, Jul +4.0 %, Aug +5.0 %, Sep +1.0 %" in found["found"]
+    assert found["agrees"] is True
+    fits.loc[{"region": "south", "part": "Sep"}] = 3  # as high as June
+    assert period_findings(together(fits, other), STUDY)["south-months"]["agrees"] is False
+
+
+def test_may_and_august_are_the_extremes_over_scenarios_and_periods():
+    fits, other = rates()
+    at = {"region": "north", "period": "b", "experiment_id": "ssp126"}
+    fits.loc[{**at, "part": "May"}] = -17.86  # 3.01 below the paper's
+    fits.loc[{**at, "part": "Aug"}] = 25.35  # 2.99 above
+    found = period_findings(together(fits, other, other), STUDY)
+    assert (found["north-may"]["found"], found["north-may"]["agrees"]) == ("-17.9 %", False)
+    assert (found["north-august"]["found"], found["north-august"]["agrees"]) == ("+25.4 %", True)
+    assert found["north-may"]["interval"] == ("sources -10.0 to -10.0 %; holds in 0 of 2 sources")
+    assert found["north-may"]["note"].startswith("margin 3 points; the lowest over")
+
+
+def test_rates_that_grow_are_counted_by_region_and_scenario():
+    fits, other = rates()
+    # the south under SSP5-8.5 grows, then not: 3 of 4
+    fits.loc[{"region": "south", "part": "annual", "experiment_id": "ssp585"}] = [-1, -2, 2]
+    found = period_findings(together(fits, other), STUDY)["rate-grows"]
+    assert (found["found"], found["agrees"]) == ("3 of 4", False)
+    assert found["interval"] == "sources 2 to 2 of 4; holds in 0 of 1 sources"
+
+
+def test_period_findings_leave_out_what_the_rates_lack():
+    both = together(*rates())
+    one = period_findings(both.isel(period=[0]), STUDY)
+    assert one.keys() == IDS - {"rate-grows", "south-months"}
+    assert period_findings(both.sel(experiment_id=["ssp585"]), STUDY).keys() == IDS - {
+        "south-months"
+    }
+    north = period_findings(both.sel(region=["north"]), STUDY)
+    assert north.keys() == {"north-may", "north-august", "north-seasons"}
+    south = period_findings(both.sel(region=["south"]), STUDY)
+    assert south.keys() == {"south-seasons", "south-months"}
+
+
+def test_period_findings_of_two_scenarios_are_not_judged():
+    found = judged(
+        period_findings(together(*rates()), STUDY), paper_claims().values(), ["ssp126", "ssp585"]
+    )
+    assert found.keys() == IDS
+    for one in found.values():
+        assert (one["agrees"], one["lacking"]) == (None, ["ssp245", "ssp370"])
+
+
+def test_period_findings_do_not_judge_a_region_without_cells():
+    fits, other = rates()
+    both = together(fits, other)
+    found = period_findings(both.where(both["region"] != "south"), STUDY)
+    assert {name for name, one in found.items() if one["agrees"] is None} == {
+        *("rate-grows", "south-seasons", "south-months"),
+    }
+    assert "no cells" in found["south-months"]["reason"]
+
+
 # Validation
 
 
-def validation(**changes):
-    """Findings on a product that is better than everything, but for the `changes`."""
-    errors = {
-        "ynet_x": [[0.03, 0.05], [0.07, 0.05]],
-        "ensemble_mean": [[0.2, 0.2], [0.05, 0.05]],
-    }
-    annual = xr.DataArray(
-        np.stack([[one, one] for one in errors.values()]),  # two years alike
-        coords={"dataset": list(errors), "year": [2008, 2009], "lat": LAT, "lon": LON},
+def yearly(grid, **errors):
+    """Mean absolute errors of 2008 and 2009 by dataset."""
+    return xr.DataArray(
+        np.array(list(errors.values())),
+        coords={
+            **{"dataset": list(errors), "year": [2008, 2009]},
+            **{"lat": grid["lat"], "lon": grid["lon"]},
+        },
         dims=("dataset", "year", "lat", "lon"),
     )
+
+
+def validation(static=STATIC, annual=None, **changes):
+    """Findings on a product that is better than everything, but for the `changes`."""
+    if annual is None:
+        of_product, of_mean = [[0.03, 0.05], [0.07, 0.05]], [[0.2, 0.2], [0.05, 0.05]]
+        annual = yearly(STATIC, ynet_x=[of_product] * 2, ensemble_mean=[of_mean] * 2)
     names = ["ynet_x", "ensemble_mean", "A", "B"]
     table = {
         "correlation": [0.95, 0.85, 0.7, 0.6],
@@ -344,8 +554,9 @@ def validation(**changes):
         },
         dims=("dataset", "site", "month"),
     )
+    cycles = cycles.where(cycles["site"] != changes.get("no_series"))
     gap = xr.Dataset({"low": -0.06, "high": -0.04})
-    return validation_findings(STUDY, "ynet_x", scores, statistics, annual, cycles, STATIC, gap=gap)
+    return validation_findings(STUDY, "ynet_x", scores, statistics, annual, cycles, static, gap=gap)
 
 
 def test_validation_findings_are_those_worked_by_hand():
@@ -382,6 +593,8 @@ def test_validation_findings_are_those_worked_by_hand():
         ({"correlation": [0.95, 0.85, 0.9, 0.6]}, "taylor-r", "0.90"),
         ({"ubrmsd_ratio": [0.3, 0.5, 0.9, 0.55]}, "taylor-ubrmsd", "0.55"),
         ({"correlation": [0.95, 0.85, 0.9, 0.6]}, "taylor-second", "1 of 2 sources are behind"),
+        # behind the ensemble mean, but that is not behind the product
+        ({"correlation": [0.8, 0.85, 0.7, 0.6]}, "taylor-second", "2 of 2 sources are behind"),
         ({"late": 2}, "phase", "humid: shifted by 2 months"),
     ],
 )
@@ -406,3 +619,107 @@ def test_validation_findings_compare_with_the_numbers_of_the_claims(claimed):
 def test_phase_shift_is_the_shift_that_was_made(months):
     year = np.exp(np.cos(2 * np.pi * np.arange(12) / 12))
     assert phase_shift(np.roll(year, months), year) == months
+
+
+def test_phase_is_not_judged_without_a_series():
+    found = validation(no_series="humid")["phase"]
+    assert (found["found"], found["agrees"]) == ("", None)
+    assert "no site" in found["reason"]
+    # that of the plateau is none of the three of the claim
+    assert validation(no_series="Tibetan Plateau")["phase"]["agrees"] is True
+
+
+MAPS = xr.Dataset(
+    {
+        "study_area": (("lat", "lon"), [[True] * 4, [True, False, True, True]]),
+        "elevation": (("lat", "lon"), [[4000.0, 0, 0, 0], [5000.0, 0, 0, 0]]),
+    },
+    coords={"lat": [36.0, 46.0], "lon": [102.0, 107.0, 112.0, 117.0]},
+)
+BOXES = {
+    "north": Region(south=40, north=50, west=105, east=120),
+    "south": Region(south=30, north=40, west=105, east=120),
+    "west": Region(south=30, north=50, west=100, east=105),
+}
+
+
+def maps_of(monkeypatch, first, second, mean):
+    """Findings on the maps of two years of a product and of one map of the ensemble mean.
+
+    The cell at 46 N, 107 E is outside the study area, that at 46 N, 112 E has no value in one
+    year: there are four of cos 36 = 0.8090 and two of cos 46 = 0.6947, together 4.6254.
+    """
+    monkeypatch.setattr(STUDY, "regions", BOXES)
+    gap = [mean[0], [*mean[1][:2], np.nan, mean[1][3]]]
+    annual = yearly(MAPS, ynet_x=[first, second], ensemble_mean=[mean, gap])
+    return validation(MAPS, annual)
+
+
+def test_validation_findings_on_maps_agree(monkeypatch):
+    first = [[0.03, 0.03, 0.03, 0.022], [0.03, 9, 9, 0.05]]
+    second = [[0.03, 0.03, 0.03, 0.082], [0.03, 9, 9, 0.05]]
+    found = maps_of(monkeypatch, first, second, [[0.12, 0.12, 0.08, 0.08], [0.12, 9, 9, 0.0]])
+    # of the mean of the years, 0.052 in the last cell of 36 N: (3 0.8090 + 0.6947) / 4.6254. Of
+    # draws of the first year alone that cell is below 0.04: (4 0.8090 + 0.6947) / 4.6254
+    assert found["mae-area"]["found"] == "67.5 %"
+    assert found["mae-area"]["interval"] == "years 67.5 to 85.0 %"
+    assert found["mae-area"]["note"] == "agrees from 65.14 to 75.14 %"
+    assert found["mae-plateau"]["found"] == "0.0 %"
+    # 46 N, 117 E; and the middle of 0.03 and 0.052 at 36 N, 112 and 117 E
+    assert found["mae-inner-mongolia"]["found"] == (
+        "eastern Inner Mongolia 0.050 m³ m⁻³; Henan and Hebei 0.041 m³ m⁻³"
+    )
+    # west or south: (2 0.8090 + 0.6947) / (4 0.8090 + 0.6947)
+    assert found["mae-ensemble"]["found"] == "58.8 %"
+    assert found["mae-ensemble"]["region"] == "west and south of Here"
+    for name in ("mae-area", "mae-plateau", "mae-inner-mongolia", "mae-ensemble"):
+        assert found[name]["agrees"] is True
+
+
+def test_validation_findings_on_maps_differ(monkeypatch):
+    errors = [[0.07, 0.05, 0.03, 0.03], [0.05, 9, 9, 0.05]]
+    found = maps_of(monkeypatch, errors, errors, [[0.12, 0.1, 0.08, 0.08], [0.08, 9, 9, 0.9]])
+    assert found["mae-area"]["found"] == "35.0 %"  # 2 0.8090 / 4.6254
+    assert found["mae-plateau"]["found"] == "53.8 %"  # 0.8090 / (0.8090 + 0.6947)
+    assert found["mae-ensemble"]["found"] == "20.6 %"  # 0.8090 / 3.9307; 0.1 is not above it
+    assert "Henan and Hebei 0.030" in found["mae-inner-mongolia"]["found"]  # not from 0.04
+    for name in ("mae-area", "mae-plateau", "mae-inner-mongolia", "mae-ensemble"):
+        assert found[name]["agrees"] is False
+
+
+def test_validation_findings_do_not_judge_a_region_without_cells():
+    low = validation(STATIC.assign(elevation=STATIC["elevation"] * 0))["mae-plateau"]
+    assert (low["agrees"], low["interval"]) == (None, "") and "no cells" in low["reason"]
+    north = STATIC.assign(study_area=box_mask(STATIC, STUDY.regions["north"]))
+    found = validation(north)
+    for name in ("mae-ensemble", "mae-plateau", "mae-inner-mongolia"):
+        assert found[name]["agrees"] is None and "no cells" in found[name]["reason"]
+    assert found["mae-area"]["found"] == "0.0 %" and found["mae-area"]["agrees"] is False
+
+
+def test_share_with_error_counts_years_drawn_by_themselves():
+    errors = xr.DataArray(
+        [[[0.01, 0.01]], [[0.01, 0.09]]],
+        coords={"year": [1, 2], "lat": [0.0], "lon": [0.0, 1]},
+        dims=("year", "lat", "lon"),
+    )
+    area, everywhere = xr.ones_like(errors[0]), errors[0].notnull()
+    # means 0.01 and 0.05; of draws of one year twice 0.01 and 0.01, or 0.01 and 0.09
+    below = share_with_error(errors, {"threshold": "< 0.04"}, area, everywhere)
+    assert below == (50, 50, 100)
+    above = share_with_error(errors, {"threshold": "> 0.04"}, area, everywhere)
+    assert above == (50, 0, 50)
+    nowhere = share_with_error(errors, {"threshold": "> 0.04"}, area, ~everywhere)
+    assert np.isnan(nowhere).all()
+
+
+def test_every_claim_of_the_paper_has_a_function_that_finds_it():
+    fits, other = rates()
+    found = [
+        *training_findings(pd.DataFrame({"validation": [1.0]})),
+        *trends_of(annual_slopes(WEAK, STRONG)),
+        *seasons_of(1),
+        *period_findings(together(fits, other), STUDY),
+        *validation(),
+    ]
+    assert sorted(found) == sorted(paper_claims())
