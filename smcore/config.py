@@ -10,12 +10,7 @@ from typing import Annotated, Literal, get_args
 import pandas as pd
 import shapely
 import yaml
-from pydantic import (
-    AfterValidator,
-    Field,
-    ValidationError,
-    field_validator,
-)
+from pydantic import AfterValidator, Field, ValidationError, field_validator
 
 from smcore.profile import (
     NETWORKS,  # noqa: F401  where its users look for it
@@ -52,6 +47,7 @@ LABELS = {  # ids as a page shows them
     "delta_change_31": "delta change, 31 years",
     "mean_variance_scaling": "mean and variance scaling",
     "quantile_delta_mapping": "quantile delta mapping",
+    "truth_coarse": "truth on the coarse grid",
 }
 
 
@@ -94,13 +90,12 @@ def _model_table(path):
 
 
 def _in_the_table(sources, info):
-    if "model_table" not in info.data:
-        return sources
-    table = info.data["model_table"]
-    models = list(_model_table(table).index)
-    unknown = [(name, _near(name, models, f"add it to {table.name}")) for name in sources]
-    text = "sources: {!r}: not in the model table; {}"
-    return refused(sources, [text.format(*pair) for pair in unknown if pair[0] not in models])
+    table, problems = info.data.get("model_table"), []
+    models = list(_model_table(table).index) if table else sources
+    for name in sorted(set(sources) - set(models)):
+        hint = _near(name, models, f"add it to {table.name}")
+        problems.append(f"sources: {name!r}: not in the model table; {hint}")
+    return refused(sources, problems)
 
 
 def _of_the_sources(value, info):
@@ -143,10 +138,7 @@ Experiments = Annotated[
     tuple[Literal[SCENARIOS], ...],
     AfterValidator(lambda names: tuple(sorted(_once(names), key=SCENARIOS.index))),
 ]
-Sources = Annotated[
-    tuple[str, ...],
-    *(AfterValidator(_once), AfterValidator(_in_the_table)),
-]
+Sources = Annotated[tuple[str, ...], AfterValidator(_once), AfterValidator(_in_the_table)]
 
 
 class Study(Strict):
@@ -190,13 +182,11 @@ class Study(Strict):
     def _changes_of_presets(cls, compared, info):
         if not isinstance(compared or {}, dict):
             raise ValueError("expected presets with their changes, such as anchored: {}")
-        named = {name: {} if keys is None else keys for name, keys in (compared or {}).items()}
         own = getattr(info.data.get("network"), "name", None)
-        return {
-            name: {"name": name} | keys if isinstance(keys, dict) else keys
-            for name, keys in named.items()
-            if name != own
-        }
+        changes = {name: keys or {} for name, keys in (compared or {}).items() if name != own}
+        for name, keys in changes.items():
+            changes[name] = {"name": name} | keys if isinstance(keys, dict) else keys
+        return changes
 
     @classmethod
     def load(cls, profile, **overrides):
@@ -215,8 +205,7 @@ class Study(Strict):
         FileNotFoundError
             If there is no such profile; the message lists those that exist.
         ValueError
-            If anything in it is wrong. The message lists every problem with its key, its
-            value, what was expected and the remedy.
+            If anything in it is wrong; the message lists every problem with its remedy.
         """
         path = Path(profile)
         if path.suffix not in (".yml", ".yaml"):
@@ -235,22 +224,19 @@ class Study(Strict):
         raw = _merge(raw, overrides) | {"name": path.stem}
         problems, training = [], raw.pop("training", None) or {}
         if not isinstance(training, dict):
-            problems.append(
-                f"training: {training!r}: expected `key: value` lines such as epochs: 3"
-            )
+            problems = [f"training: {training!r}: expected `key: value` lines such as epochs: 3"]
             training = {}
         raw["network"] = {"name": raw.get("network")} | training
         if isinstance(raw.get("seeds"), list | tuple) and raw["seeds"]:
             raw["network"]["seed"] = raw["seeds"][0]
         table = _from_root(raw.get("model_table"))
         if raw.get("sources") is None and table.is_file():
-            models = _model_table(table)
-            raw["sources"] = tuple(models.index[models["default25"] == "yes"])
+            raw["sources"] = list(_model_table(table).query("default25 == 'yes'").index)
         raw["directory"] = raw.get("directory") or f"data/{raw['name']}"
         for key, folder in FOLDERS.items():
             raw[key] = raw.get(key) or f"{raw['directory']}/{folder}"
         try:
-            study = cls(**raw)
+            study = cls.model_validate(raw)
         except ValidationError as error:
             problems += [_describe(cls, problem) for problem in error.errors()]
         if problems:
@@ -353,15 +339,13 @@ class Study(Strict):
     @property
     def edition(self):
         """One sentence on what the numbers of this study are made of."""
-        origin = "Made from the CMIP6 and ERA5-Land archives."
+        made = "Made from the CMIP6 and ERA5-Land archives."
         if self.synthetic:
-            origin = "Synthetic data: a demo world with invented sources, reference and truth; "
-            origin += "nothing here describes a real climate."
+            made = "Synthetic data: a demo world with invented sources, reference and truth; "
+            made += "nothing here describes a real climate."
+        made += f" Profile {self.name}, network {self.network.name}, {len(self.sources)} sources"
         train, test = ("-".join(years) for years in (self.periods.train, self.periods.test))
-        origin += (
-            f" Profile {self.name}, network {self.network.name}, {len(self.sources)} sources; "
-        )
-        return f"{origin}trained on {train}, tested on {test}."
+        return f"{made}; trained on {train}, tested on {test}."
 
     def __repr__(self):
         return f"<Study {self.name}, network {self.network.name}>"
@@ -376,24 +360,20 @@ class Study(Strict):
     @property
     def hash(self):
         """Fingerprint of everything except titles and places."""
-        places = {"title", "directory", "cmip6_directory", "era5land_directory", "results"}
-        places |= {"model_table"}
-        return self.fingerprint(*(set(type(self).model_fields) - places))
+        places = {"title", "directory", "model_table", *FOLDERS}
+        return _digest(self.model_dump(mode="json", exclude=places))
 
 
 def _digest(values):
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _merge(mapping, overrides):
-    merged = dict(mapping)
-    for key, value in overrides.items():
-        if isinstance(value, dict):
-            inner = mapping.get(key)
-            merged[key] = _merge(inner if isinstance(inner, dict) else {}, value)
-        elif value is not None:
-            merged[key] = value
-    return merged
+def _merge(below, above):
+    if not isinstance(above, dict):
+        return above
+    below = below if isinstance(below, dict) else {}
+    given = {key: value for key, value in above.items() if value is not None}
+    return below | {key: _merge(below.get(key), value) for key, value in given.items()}
 
 
 def _describe(model, problem):

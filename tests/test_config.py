@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from smcore.config import PROFILES, ROOT, Study
+from smcore.config import PROFILES, ROOT, Study, label
 from smcore.profile import NETWORKS
 
 
@@ -75,6 +75,13 @@ def test_load_refuses_a_file_that_is_not_yaml(tmp_path):
     path = tmp_path / "broken.yml"
     path.write_text("title: [a\nnetwork: sound\n")
     with pytest.raises(ValueError, match=r"(?s)broken\.yml.*line 2"):
+        Study.load(path)
+
+
+def test_load_refuses_a_key_that_is_a_number(tmp_path):
+    path = tmp_path / "mine.yml"
+    path.write_text((PROFILES / "tiny.yml").read_text() + "1980: 2014\n")
+    with pytest.raises(ValueError, match=r"has 1 problem\(s\):\n  - 1980: .*string"):
         Study.load(path)
 
 
@@ -426,3 +433,10 @@ def test_compared_names_every_problem(problems):
         assert problem in lines
     (line,) = problems(compared=["anchored"])
     assert "expected presets with their changes" in line
+
+
+def test_label_is_what_a_page_shows():
+    assert label("ssp370") == "SSP3-7.0"
+    assert label("ynet_sound") == "YNet (sound)"
+    assert label("truth_coarse") == "truth on the coarse grid"
+    assert label("CanESM5") == "CanESM5"
