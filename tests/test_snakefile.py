@@ -71,7 +71,10 @@ def finished(tmp_path_factory):
     root = tmp_path_factory.mktemp("project") / "with a space"
     for folder in ("notebooks/profiles", "smcore", "data", "book"):
         (root / folder).mkdir(parents=True)
-    for name in ("Snakefile", "smcore/__init__.py", "smcore/config.py", "smcore/store.py"):
+    for name in (
+        *("Snakefile", "notebooks/networks.yml"),
+        *(f"smcore/{name}.py" for name in ("__init__", "profile", "config", "store")),
+    ):
         shutil.copy(ROOT / name, root / name)
     for path in [*ROOT.glob("data/*.csv"), ROOT / "data/paper_claims.yml"]:
         shutil.copy(path, root / "data")
