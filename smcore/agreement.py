@@ -1,11 +1,14 @@
 """How far sources agree on a trend, and how like two maps of trends are."""
 
+from functools import partial
+
 import numpy as np
 import xarray as xr
 from scipy.ndimage import label
 
+from smcore import baselines, demo, grids, prepared, product, regrid, seasons
 from smcore.metrics import area_share, correlation, together, variance_ratio
-from smcore.ssmi import index_options, months_for
+from smcore.ssmi import INDICES, index_options, interannual_std, months_for
 from smcore.trends import false_discovery_rate, trend
 
 CELLS = ("lat", "lon")
@@ -206,3 +209,47 @@ def largest_patch(mask, area):
             "centre_lon": (weights * mask["lon"]).sum() / weights.sum(),
         }
     )
+
+
+def product_and_sources(study, static, *, indices=INDICES, **asked):
+    """Trends of the product, and of the sources in its cells, as :func:`scenario_trends` has them.
+
+    `static` holds the fine grid and its land; the standard deviation is that of historical years.
+    """
+    read = partial(prepared.open_predictors, study)
+    std = interannual_std(read("historical"), study.periods.historical)
+    asked |= {"study": study, "experiments": study.experiments, "indices": indices}
+    sources = grids.on_cells_of(scenario_trends(read, std=std, **asked), static["land"])
+    std = regrid.upsampled(std, static).assign_attrs(std.attrs)
+    return scenario_trends(partial(_product, study), std=std, **asked), sources
+
+
+def water_trends(study, static, experiments):
+    """Slopes of the annual water content per decade on the fine grid, by the name of the estimate.
+
+    The products of all presets; ``delta_change``, whose slope is that of the raw ensemble mean;
+    ``delta_change_31``, with smoothed anomalies; and the ``truth`` of a synthetic study.
+    """
+
+    def raw(run):
+        return prepared.open_predictors(study, run).mean("source_id")
+
+    def smooth(run):
+        months = xr.concat([raw("historical"), raw(run)], "time")
+        return baselines.anomalies(months, train_period=study.periods.train, years=31)
+
+    def on_fine(months):
+        return regrid.upsampled(seasons.annual_mean(months), static).where(static["land"])
+
+    def slope(read, mean=seasons.annual_mean):
+        asked = {"indices": ["theta"], "baseline": study.periods.future, "std": None, "mean": mean}
+        return scenario_trends(read, experiments, study=study, **asked)["slope"].squeeze("index")
+
+    found = {f"ynet_{name}": slope(partial(_product, one)) for name, one in study.presets.items()}
+    found |= {"delta_change": slope(raw, on_fine), "delta_change_31": slope(smooth, on_fine)}
+    known = {"truth": slope(lambda run: demo.truth(study, run)["theta"])} if study.synthetic else {}
+    return found | known
+
+
+def _product(study, experiment_id):
+    return product.open_product(study.product(experiment_id)).load()
