@@ -398,3 +398,8 @@ def _describe(model, problem):
     if isinstance(value, dict) and "name" in value:  # a network
         value = value["name"]
     return f"{where}: {value!r}: {message[0].lower() + message[1:]}"
+
+
+def labelled(table, **names):
+    """A pd.DataFrame with its ids, of rows and columns, as a page shows them, or as in `names`."""
+    return table.rename(index=names).rename(index=label, columns=label).rename_axis(index=None)

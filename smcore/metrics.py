@@ -440,3 +440,9 @@ def _times_drawn(years, resamples, seed):
     """How often each year is drawn, (resample, year)."""
     drawn = np.random.default_rng(seed).integers(years, size=(resamples, years))
     return (drawn[:, :, None] == np.arange(years)).sum(axis=1)
+
+
+def each(function, estimates, *others, **options):
+    """What a function finds for one dataset of `estimates` after the other, :func:`together`."""
+    fields = ((name, estimates.sel(dataset=name)) for name in estimates["dataset"].values)
+    return together({name: function(field, *others, **options) for name, field in fields})

@@ -5,7 +5,8 @@ import pandas as pd
 import xarray as xr
 
 from smcore import baselines, metrics
-from smcore.prepared import open_predictors, open_reference, stored
+from smcore.grids import block_means
+from smcore.prepared import open_predictors, open_reference, open_static, stored
 from smcore.product import open_product
 from smcore.store import fresh, recipe, write_dataset
 
@@ -315,3 +316,28 @@ def open_baselines(study):
             write_dataset(estimate.to_dataset(name="theta"), path, made)
         found[name] = xr.load_dataset(path)["theta"]
     return found
+
+
+def regimes_of(study, area):
+    """The :func:`moisture_regimes` of the study area in the training years, high above 3000 m."""
+    static, train = open_static(study), slice(*study.periods.train)
+    theta = open_reference(study).sel(time=train).mean("time").where(static["study_area"])
+    return moisture_regimes(theta, area, high=static["elevation"] > 3000)
+
+
+def outside_by_period(study, area):
+    """Means of :func:`outside_training` in the validation and test years and in the scenarios.
+
+    `area` is that of the fine cells; a pd.DataFrame with a row for each experiment and period.
+    """
+    past, periods, found = open_predictors(study, "historical"), study.periods, {}
+    land = block_means(area * open_static(study)["land"], study.scale_factor)
+    land = land.assign_coords(lat=past["lat"], lon=past["lon"])
+    known = {("historical", of): getattr(periods, of) for of in ("validation", "test")}
+    for name in study.experiments:
+        run = xr.concat([past, open_predictors(study, name)], "time")
+        share = outside_training(run, land, train_period=periods.train)
+        future = {(name, "-".join(years)): years for years in periods.change}
+        for row, years in (known | future).items():
+            found[row] = share.sel(time=slice(*years)).mean("time").to_series()
+    return pd.DataFrame(found).T

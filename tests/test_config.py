@@ -3,10 +3,11 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
-from smcore.config import PROFILES, ROOT, Study, label
+from smcore.config import PROFILES, ROOT, Study, label, labelled
 from smcore.profile import NETWORKS
 
 
@@ -440,3 +441,12 @@ def test_label_is_what_a_page_shows():
     assert label("ynet_sound") == "YNet (sound)"
     assert label("truth_coarse") == "truth on the coarse grid"
     assert label("CanESM5") == "CanESM5"
+
+
+def test_labelled_names_rows_and_columns_as_a_page_does_and_keeps_the_numbers():
+    table = pd.DataFrame({"ssp585": [1, 2], "mae": [3, 4]}, ["ynet_sound", "Alder"])
+    shown = labelled(table.rename_axis("dataset"), Alder="best source (Alder)")
+    assert list(shown.columns) == ["SSP5-8.5", "mae"]
+    assert list(shown.index) == ["YNet (sound)", "best source (Alder)"]
+    assert shown.index.name is None
+    assert shown.to_numpy().tolist() == [[1, 3], [2, 4]]

@@ -16,6 +16,7 @@ from smcore.metrics import (
     confidence_interval,
     correlation,
     deseasonalised,
+    each,
     mae,
     monthly_mse,
     mse_decomposition,
@@ -730,3 +731,13 @@ def test_monthly_mse_agrees_with_a_slow_loop(guess, truth):
                     weight += areas[lat, lon]
             np.testing.assert_allclose(found.sel(region=region, month=month), total / weight)
     assert found.sel(region="nowhere").isnull().all()
+
+
+def test_each_keeps_the_order_and_hands_on_every_argument():
+    coords = {"dataset": ["b", "a"], "kind": ("dataset", ["product", "source"]), "lat": [1.0, 2, 3]}
+    estimates = xr.DataArray([[1.0, 2, 3], [4, 4, 4]], coords, ("dataset", "lat"))
+    truth = xr.DataArray([1.0, 1, 1], {"lat": [1.0, 2, 3]}, "lat")
+    weights = xr.DataArray([2.0, 1, 1], {"lat": [1.0, 2, 3]}, "lat")
+    found = each(bias, estimates, truth, weights=weights)
+    assert found["dataset"].values.tolist() == ["b", "a"]
+    np.testing.assert_allclose(found, [0.75, 3])  # (2 * 0 + 1 + 2) / 4, and 3 everywhere
