@@ -251,7 +251,7 @@ def _on_axes(field):
         names = {dim: "time" for dim in stamps[0].dims}
         field = field.rename(names) if names else field.expand_dims("time")
         field = field.assign_coords(time=("time", stamps[0].values.ravel(), stamps[0].attrs))
-    field = native.on_axes(field, keep=["expver"])
+    field = native.on_axes(field)
     # Coordinates are multiples of 0.01 degrees, in single precision: noise of 1e-5 degrees.
     return field.assign_coords({axis: field[axis].round(4) for axis in ("lat", "lon")})
 
