@@ -197,10 +197,8 @@ def open_mrsos(directory, source_id, experiment_id, *, variant_label=None, perio
 
     Raises
     ------
-    FileNotFoundError
-        If the archive holds no monthly mrsos.
-    ValueError
-        If the series cannot be used; the message has a line for each problem of each file.
+    FileNotFoundError, ValueError
+        If the archive holds no monthly mrsos, or the series has problems: a line for each.
     """
     options |= {"variant_label": variant_label, "period": period}
     theta, report = read_series(find_sources(directory), source_id, experiment_id, **options)

@@ -6,6 +6,8 @@ one file: a DataArray with the name of the file in ``attrs["path"]``.
 """
 
 import warnings
+import zipfile
+import zlib
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,8 +18,12 @@ import xarray as xr
 
 from smcore.regrid import is_rectilinear
 
+# What the libraries raise where a file is damaged.
+DAMAGE = (EOFError, IndexError, KeyError, OSError, RuntimeError, TypeError, ValueError)
+DAMAGE += (zipfile.BadZipFile, zlib.error)
 # By content, because archives have handed out zips and GRIB files that were named .nc.
 KINDS = {b"\x89HDF": "NetCDF-4", b"CDF": "NetCDF-3", b"GRIB": "GRIB", b"PK": "zip"}
+STANDARD_GRAVITY = 9.80665  # m s-2
 SAME_PLACE = 1e-3  # degrees; two writings of one grid differ by less
 
 
@@ -40,7 +46,7 @@ def collecting(problems, where):
         yield
     except Problem as problem:
         problems.append([problem.kind, f"{where}: {problem}"])
-    except (EOFError, IndexError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+    except DAMAGE as error:
         if not isinstance(where, Path):
             raise
         problems.append(["unreadable", f"{where}: {_damage(where, error)}; fetch it again"])
