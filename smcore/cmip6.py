@@ -185,8 +185,8 @@ def open_mrsos(directory, source_id, experiment_id, *, variant_label=None, perio
     period : (str, str), optional
         First and last year, both included; every month must be there.
     **options
-        ``grid_label``, ``version``, ``region``, ``missing_first_month`` and ``accepted``: see
-        `read_series`.
+        ``grid_label`` and ``version`` of the files, the ``region`` needed (a Domain), the kinds of
+        error ``accepted`` (of `config.ACCEPTABLE`), ``missing_first_month="climatology"``.
 
     Returns
     -------
@@ -218,13 +218,12 @@ def read_series(
     accepted=(),
     **facets,
 ):
-    """One series as `open_mrsos` gives it, and its `QualityReport`, which holds what is wrong.
+    """theta(time, lat, lon) in m3 m-3 of one series, None if it has errors, and its QualityReport.
 
-    `files` are those of `find_sources`, `facets` those of `select_files`. theta is None where the
-    report has an error whose kind (of `config.ACCEPTABLE`) is not among those `accepted`. If of
-    the `period` the first month alone is missing, ``missing_first_month="climatology"`` fills it.
-    Only in the `region` (a Domain) and `MARGIN` around it values are read and checked. Irregular
-    grids keep their dimensions, and pass only where xESMF is installed.
+    `files` are from `find_sources`; only values in the `region` (a Domain) and `MARGIN` around it
+    are read and checked; `accepted` kinds of error do no harm. With ``missing_first_month`` as
+    "climatology" a first month that alone is missing in the `period` is the mean of that calendar
+    month over the next ten years. Irregular grids keep their dimensions (xESMF must be there).
     """
     report, parts, theta = QualityReport(source_id, experiment_id, accepted=[*accepted]), [], None
     with collecting(report.problems, f"{source_id} {experiment_id}"):
@@ -275,9 +274,9 @@ def _read_file(row, region, report):
         if outside := uncovered(theta, region):
             raise Problem("region", outside)
         needed = {"lat": (region.south - MARGIN, region.north + MARGIN)}
-        if region.west - MARGIN >= -180 and region.east + MARGIN <= 180:
-            needed["lon"] = (region.west - MARGIN, region.east + MARGIN)
-        # else the margin lies beyond the date line
+        needed["lon"] = (region.west - MARGIN, region.east + MARGIN)
+        if needed["lon"][0] < -180 or needed["lon"][1] > 180:  # the margin crosses the date line
+            del needed["lon"]
         for axis, (low, high) in needed.items():
             centres = theta[axis].values
             theta = theta.isel({axis: (low <= centres) & (centres <= high)})
@@ -388,8 +387,9 @@ def _check_values(theta, report):
     months, valid = theta.indexes["time"], survey["valid"].values
     fewest, most = valid.min(), valid.max()
     if not fewest:
-        text = f"no value in {(valid == 0).sum()} of {valid.size} months "
-        raise Problem("missing_values", text + f"({shown(months[valid == 0])}): fetch them again")
+        empty = months[valid == 0]
+        text = f"no value in {empty.size} of {valid.size} months ({shown(empty)}): fetch them again"
+        raise Problem("missing_values", text)
 
     for name in counted:
         setattr(report, name, survey[name].item())

@@ -186,11 +186,13 @@ def join(parts, *, tolerance, limits):
     parts = sorted(parts, key=lambda part: (part.indexes["time"].min(), part.attrs["path"]))
     same = {"join": "override", "compat": "override", "coords": "minimal"}
     series = xr.concat(parts, "time", combine_attrs="override", **same)
-    once, again = series.drop_duplicates("time"), series.indexes["time"].duplicated()
+    found = series.indexes["time"]
+    again, once = found.duplicated(), np.flatnonzero(~found.duplicated())
+    in_order = series.isel(time=once[np.argsort(found[once])])
     if not again.any():
-        return once.sortby("time"), []
-    months = series.indexes["time"][again]
-    pair = once.sel(time=months), series.isel(time=again)
+        return in_order, []
+    months = found[again]
+    pair = in_order.sel(time=months), series.isel(time=again)
     one, other = (within(values, limits).fillna(0) for values in pair)
     apart = (abs(one - other) > tolerance).any([dim for dim in one.dims if dim != "time"]).values
     files = [part.attrs["path"] for part in parts if part.indexes["time"].isin(months).any()]
@@ -198,4 +200,4 @@ def join(parts, *, tolerance, limits):
     if apart.any():
         kind, words = "conflicting_months", f"disagree on {shown(months[apart])}, by more than "
         words += f"{tolerance:g} m3 m-3: keep the right one"
-    return once.sortby("time"), [(kind, ", ".join(files), words)]
+    return in_order, [(kind, ", ".join(files), words)]
