@@ -44,10 +44,11 @@ def theil_sen(series, *, dim="year"):
     correction for ties; autocorrelation makes it too narrow. An array in memory is shared out
     among threads of 2 MB, or 8 bytes times the pairs of a cell; a chunked one is left to dask.
     """
-    result = _per_cell(_theil_sen, series, dim, _position(series, dim), 3)
-    units = {"units": _per(dim, series.attrs["units"])} if "units" in series.attrs else {}
-    names = ("slope", "low", "high")
-    return xr.Dataset({n: one.assign_attrs(units) for n, one in zip(names, result, strict=True)})
+    result = _per_cell(_theil_sen, series, dim, _position(series, dim), ["slope", "low", "high"])
+    if "units" in series.attrs:
+        for one in result.values():
+            one.attrs["units"] = _per(dim, series.attrs["units"])
+    return result
 
 
 def mann_kendall(series, *, dim="year", method="ar1"):
@@ -100,9 +101,11 @@ def mann_kendall(series, *, dim="year", method="ar1"):
             f"`{dim}` must be evenly spaced, because lags are counted in steps, got steps of "
             f"{steps.min():g} to {steps.max():g}; reindex `series` so that gaps are NaN"
         )
-    test = partial(_mann_kendall, method=method)
-    result = _per_cell(test, series, dim, np.arange(series.sizes[dim], dtype=float), 4)
-    return xr.Dataset(dict(zip(("p_value", "z", "score", "tau"), result, strict=True)))
+    test, position = (
+        partial(_mann_kendall, method=method),
+        np.arange(series.sizes[dim], dtype=float),
+    )
+    return _per_cell(test, series, dim, position, ["p_value", "z", "score", "tau"])
 
 
 def false_discovery_rate(p_value, *, alpha=0.10):
@@ -184,11 +187,11 @@ def _position(series, dim):
     return position.astype(float)
 
 
-def _per_cell(function, series, dim, position, outputs):
-    """`outputs` results of a function for each cell with at least three valid points.
+def _per_cell(function, series, dim, position, names):
+    """Results of a function, by name, for the cells with at least three valid points.
 
-    The function takes values (cells, points) and the slopes of all pairs (cells, pairs), which it
-    may reorder.
+    It takes values (cells, points), the slopes of all pairs (cells, pairs), which it may reorder,
+    and the number of valid points (cells).
     """
     # a batch system may allow fewer cores than there are, and says so on Linux only
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -199,8 +202,9 @@ def _per_cell(function, series, dim, position, outputs):
     def over_blocks(values):
         cells = values.reshape(-1, position.size).astype(float)
         cells[np.isinf(cells)] = np.nan
-        result = np.full((outputs, len(cells)), np.nan)
-        enough = np.flatnonzero(np.isfinite(cells).sum(axis=1) >= 3)
+        result = np.full((len(names), len(cells)), np.nan)
+        n = np.isfinite(cells).sum(axis=1)
+        enough = np.flatnonzero(n >= 3)
         size = min(max(BLOCK // max(pairs, 1), 1), max(enough.size, 1))
         starts = range(0, enough.size, size)
 
@@ -211,22 +215,23 @@ def _per_cell(function, series, dim, position, outputs):
                 block = enough[start : start + size]
                 slopes = _differences(cells[block], memory[: block.size])
                 slopes /= distances
-                result[:, block] = function(cells[block], slopes)
+                result[:, block] = function(cells[block], slopes, n[block])
 
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(work_through, [starts[i::threads] for i in range(threads)]))
-        return tuple(result.reshape(outputs, *values.shape[:-1]))
+        return tuple(result.reshape(len(names), *values.shape[:-1]))
 
-    return xr.apply_ufunc(
+    results = xr.apply_ufunc(
         over_blocks,
         series,
         input_core_dims=[[dim]],
-        output_core_dims=[[]] * outputs,
+        output_core_dims=[[]] * len(names),
         keep_attrs=False,
         dask="parallelized",
         dask_gufunc_kwargs={"allow_rechunk": True},
-        output_dtypes=[float] * outputs,
+        output_dtypes=[float] * len(names),
     )
+    return xr.Dataset(dict(zip(names, results, strict=True)))
 
 
 def _differences(values, out):
@@ -253,16 +258,15 @@ def _select(slopes, ranks):
     Sorts, in place, what lies between the lowest and the highest of all ranks; NaN comes last.
     """
     first, last = ranks.min(), ranks.max()
-    slopes.partition(first, axis=1)  # of one rank at a time: vectorised by numpy
+    slopes.partition(first, axis=1)  # numpy vectorises it for one rank at a time
     slopes[:, first:].partition(last - first, axis=1)
     slopes[:, first : last + 1].sort(axis=1)
     return np.take_along_axis(slopes, ranks, axis=1) + 0.0  # no -0.0
 
 
-def _theil_sen(values, slopes):
-    n = np.isfinite(values).sum(axis=1)
+def _theil_sen(values, slopes, n):
     number = n * (n - 1) // 2
-    width = ndtri(0.975) * np.sqrt(_score_variance(values))
+    width = ndtri(0.975) * np.sqrt(_score_variance(values, n))
     low = np.maximum(np.round((number - width) / 2) - 1, 0)
     high = np.minimum(np.round((number + width) / 2), number - 1)
     ranks = np.stack([(number - 1) // 2, number // 2, low, high], axis=1).astype(int)
@@ -270,10 +274,9 @@ def _theil_sen(values, slopes):
     return (before + after) / 2, low, high
 
 
-def _score_variance(values):
+def _score_variance(values, n):
     """Variance of Kendall's score for independent values, corrected for ties."""
     cells, points = values.shape
-    n = np.isfinite(values).sum(axis=1)
     ordered = np.sort(values, axis=1)
     is_first = np.ones(values.shape, bool)  # of a group of equal values; NaN equals nothing
     is_first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
@@ -284,11 +287,10 @@ def _score_variance(values):
     return (n * (n - 1) * (2 * n + 5) - ties) / 18
 
 
-def _mann_kendall(values, slopes, method):
-    n = np.isfinite(values).sum(axis=1)
+def _mann_kendall(values, slopes, n, method):
     number = n * (n - 1) // 2
     score = np.subtract(slopes > 0, slopes < 0, dtype=np.int8).sum(axis=1)
-    variance = _score_variance(values)
+    variance = _score_variance(values, n)
     freedom = np.full(n.shape, np.inf)  # degrees of freedom of Student's t
     if method != "original":
         ranks = np.stack([(number - 1) // 2, number // 2], axis=1)
