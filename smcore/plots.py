@@ -200,7 +200,7 @@ def loss_curve(history, *, best_epoch=None, baseline=None):
 def index_bound(slopes, *, years=86):
     """Slope of the index of so many years against the trend in the noise, below its bound.
 
-    `slopes` has the dimensions series and trend, as from `smcore.ssmi.slope_of_a_noisy_line`.
+    `slopes` has the dimensions series and trend.
     """
     slopes = ordered(slopes, "slopes", "series", "trend")
     bound = 10 * np.sqrt(12 / (years**2 - 1))  # since no correlation is above one

@@ -62,6 +62,23 @@ def test_scenario_trends_are_the_trends_of_each_scenario_and_index():
     assert here["p_value"].sel(index="ssmi_sources").isnull().all()
 
 
+def test_months_begin_with_the_historical_run_only_where_they_have_to():
+    asked = {"study": STUDY, "indices": ["theta"], "std": None}
+    for baseline, expected in (
+        (("2015", "2034"), ["ssp585"]),
+        (("2005", "2014"), ["ssp585", "historical"]),
+    ):
+        opened = []
+
+        def read(name, opened=opened):
+            opened.append(name)
+            return months(name)
+
+        found = agreement.scenario_trends(read, ["ssp585"], baseline=baseline, **asked)
+        assert opened == expected
+        assert found["slope"].attrs["units"] == "m3 m-3 decade-1"
+
+
 def test_scenario_trends_refuse_an_index_that_does_not_exist():
     with pytest.raises(ValueError, match="`index` must be one of ssmi, .*, got 'spi'"):
         agreement.scenario_trends(
