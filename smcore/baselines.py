@@ -64,7 +64,7 @@ def bias_removed(predictors, reference, *, train_period):
     """
     observed = _observed(predictors, reference, train_period)
     estimate = upsampled(predictors.mean("source_id"), reference)
-    past = _in_train_period(estimate, train_period, "predictors")
+    past = in_train_period(estimate, train_period, "predictors")
     bias = past.mean("time", dtype=float) - observed.mean("time", dtype=float)
     return _finished(estimate - bias.astype("float32"), reference, "bias removed")
 
@@ -208,7 +208,7 @@ def anomalies(predictors, *, train_period, years=1):
     tell nothing of the reference.
     """
     _require_middle_year(years)
-    past = monthly_climatology(_in_train_period(predictors, train_period, "predictors"))
+    past = monthly_climatology(in_train_period(predictors, train_period, "predictors"))
     month = predictors["time"].dt.month
     anomaly = (predictors - past.sel(month=month)).drop_vars("month")
     if years == 1:
@@ -237,10 +237,11 @@ def _observed(predictors, reference, train_period):
         raise ValueError(
             f"`predictors` must have the units of `reference`, {units[1]!r}, got {units[0]!r}"
         )
-    return _in_train_period(reference, train_period, "reference")
+    return in_train_period(reference, train_period, "reference")
 
 
-def _in_train_period(field, train_period, name):
+def in_train_period(field, train_period, name):
+    """`field`, called `name`, in the training period; ValueError if a calendar month is missing."""
     selected = field.sel(time=slice(*train_period))
     months = np.unique(selected["time"].dt.month.values)
     if len(months) < 12:
@@ -258,7 +259,7 @@ def _by_calendar_month(adjust, predictors, reference, train_period):
     `x` holds all years, `past` and `observed` the training period of `x` and of the reference.
     """
     observed = _observed(predictors, reference, train_period)
-    _in_train_period(predictors, train_period, "predictors")
+    in_train_period(predictors, train_period, "predictors")
     interpolated = upsampled(predictors.mean("source_id"), reference)
     months = observed.groupby("time.month")
     parts = [
