@@ -305,9 +305,11 @@ def _sums(estimate, reference, dim, weights, *, sides=True):
     dims, axes = reference.dims, range(reference.ndim)
     pooled = set([*dims, *estimate.dims] if dim is None else np.atleast_1d(dim))
     kept = [axis for axis in axes if dims[axis] not in pooled]
+    # without its other coordinates: areas may carry the name of the experiment they come from
+    weights = xr.DataArray(1.0) if weights is None else weights.reset_coords(drop=True)
     estimate, weights = (
         field.expand_dims({name: reference.sizes[name] for name in dims if name not in field.dims})
-        for field in (estimate, xr.DataArray(1.0) if weights is None else weights)
+        for field in (estimate, weights)
     )
 
     def sums_of_one(x, y, weight):
