@@ -82,6 +82,13 @@ def test_weights_worked_by_hand():
     np.testing.assert_allclose(ubrmsd(estimate, reference, weights=weights) ** 2, 0.75)
 
 
+def test_weights_may_carry_the_time_of_a_map(estimate, reference, weights):
+    of_a_month = weights.assign_coords(time=3)
+    expected = rmsd(estimate, reference, dim=["lat", "lon"], weights=weights)
+    found = rmsd(estimate, reference, dim=["lat", "lon"], weights=of_a_month)
+    xr.testing.assert_identical(found, expected)
+
+
 @pytest.mark.parametrize("dim", [None, "time", ("lat", "lon")])
 def test_rmsd_consists_of_bias_and_ubrmsd(estimate, reference, weights, dim):
     arguments = {"dim": dim, "weights": None if dim == "time" else weights}
