@@ -4,6 +4,7 @@ import difflib
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -48,6 +49,10 @@ LABELS = {  # ids as a page shows them
     "mean_variance_scaling": "mean and variance scaling",
     "quantile_delta_mapping": "quantile delta mapping",
     "truth_coarse": "truth on the coarse grid",
+    "sources_median": "median of the sources",
+    "sources_min": "lowest of the sources",
+    "sources_max": "highest of the sources",
+    "same_sign": "sources of the same sign",
 }
 
 
@@ -76,7 +81,10 @@ def _near(name, known, otherwise):
 
 
 def _from_root(path):
-    return ROOT / Path(os.path.expandvars(str(path))).expanduser()
+    found = os.path.expandvars(str(path))
+    if unset := re.search(r"\$(\w+|{\w+})", found):
+        raise ValueError(f"the variable {unset[0]} is not set; set it, or write the path in full")
+    return ROOT / Path(found).expanduser()
 
 
 def _existing(path):
@@ -155,7 +163,8 @@ class Study(Strict):
     # an ensemble of networks, one for each; by default one network with the seed of the preset
     seeds: Annotated[tuple[int, ...], AfterValidator(_once)] = ()
     model_table: Annotated[Place, AfterValidator(_existing)]
-    sources: Sources = Field(min_length=1)
+    # by default those that the table marks
+    sources: Sources = Field(default=None, min_length=1, validate_default=True)
     experiments: Experiments = Field(default=SCENARIOS, min_length=1)
     periods: Periods
     domain: Annotated[Domain, AfterValidator(_in_whole_cells)] = Domain()
@@ -171,11 +180,24 @@ class Study(Strict):
     # longitude, latitude
     sites: Annotated[dict[str, tuple[float, float]], AfterValidator(_in_the_domain)]
     directory: Place
-    cmip6_directory: Place
-    era5land_directory: Place
-    results: Place  # tables and numbers that the chapters leave
+    cmip6_directory: Place = Field(default=None, validate_default=True)
+    era5land_directory: Place = Field(default=None, validate_default=True)
+    # tables and numbers that the chapters leave
+    results: Place = Field(default=None, validate_default=True)
     demo: DemoWorld | None = None
     _named = field_validator("versions", "accepted", "demo")(_of_the_sources)
+
+    @field_validator("sources", mode="before")
+    @classmethod
+    def _of_the_table(cls, sources, info):
+        if sources is None and (table := info.data.get("model_table")):
+            return list(_model_table(table).query("default25 == 'yes'").index)
+        return sources
+
+    @field_validator(*FOLDERS, mode="before")
+    @classmethod
+    def _below_the_directory(cls, place, info):
+        return place or info.data.get("directory", ROOT) / FOLDERS[info.field_name]
 
     @field_validator("compared", mode="before")
     @classmethod
@@ -229,12 +251,7 @@ class Study(Strict):
         raw["network"] = {"name": raw.get("network")} | training
         if isinstance(raw.get("seeds"), list | tuple) and raw["seeds"]:
             raw["network"]["seed"] = raw["seeds"][0]
-        table = _from_root(raw.get("model_table"))
-        if raw.get("sources") is None and table.is_file():
-            raw["sources"] = list(_model_table(table).query("default25 == 'yes'").index)
         raw["directory"] = raw.get("directory") or f"data/{raw['name']}"
-        for key, folder in FOLDERS.items():
-            raw[key] = raw.get(key) or f"{raw['directory']}/{folder}"
         try:
             study = cls.model_validate(raw)
         except ValidationError as error:

@@ -1,6 +1,7 @@
 """A profile is checked before anything runs, and every problem is named with its remedy."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,24 @@ def test_load_refuses_overlapping_train_and_test_periods(problems):
     (line,) = problems(periods=periods(test=["1999", "1999"]))
     assert "periods.train, periods.test" in line
     assert "[1990, 1999], [1999, 1999]" in line and "move one" in line
+
+
+@pytest.mark.parametrize(
+    ("split", "years", "pairs"),
+    [
+        ("train", ["1989", "2008"], [("train", "validation"), ("train", "test")]),
+        ("validation", ["1980", "2010"], [("train", "validation"), ("validation", "test")]),
+        ("test", ["1999", "2020"], [("train", "test"), ("validation", "test")]),
+    ],
+)
+def test_load_compares_a_split_outside_the_historical_period_with_the_others(
+    problems, split, years, pairs
+):
+    # those of tiny are 1990-1999, 2000-2007 and 2008-2014, all of 1990-2014
+    outside, *overlaps = problems(periods=periods(**{split: years}))
+    assert f"periods.{split}: [" in outside and "within periods.historical" in outside
+    found = [re.findall(r"periods\.(\w+)", line) for line in overlaps]
+    assert [tuple(names) for names in found] == pairs
 
 
 def test_load_refuses_periods_beyond_the_historical_one(problems):
@@ -372,6 +391,28 @@ def test_load_expands_the_paths(monkeypatch, tmp_path):
     assert study.results == Path("/home/ida/results")
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"directory": "$NOWHERE/data"},
+        {"results": "${NOWHERE}/results"},
+        {"model_table": "$NOWHERE/models.csv"},
+    ],
+)
+def test_load_refuses_a_variable_that_is_not_set(problems, monkeypatch, keys):
+    monkeypatch.delenv("NOWHERE", raising=False)
+    ((key, value),) = keys.items()
+    (line,) = problems(**keys)
+    assert line.startswith(f"  - {key}: '{value}': ") and "NOWHERE" in line
+    assert "set" in line and "write the path" in line
+
+
+def test_load_refuses_the_table_of_all_sources_by_a_variable_that_is_not_set(problems, monkeypatch):
+    monkeypatch.delenv("NOWHERE", raising=False)
+    lines = problems(sources=..., model_table="$NOWHERE/models.csv")
+    assert any("model_table" in line and "NOWHERE" in line for line in lines)
+
+
 def test_paper_fills_the_first_month_by_the_rule_that_it_names():
     assert Study.load("paper").missing_first_month == "climatology"
     assert Study.load("tiny").missing_first_month == "refuse"
@@ -439,4 +480,5 @@ def test_label_is_what_a_page_shows():
     assert label("ssp370") == "SSP3-7.0"
     assert label("ynet_sound") == "YNet (sound)"
     assert label("truth_coarse") == "truth on the coarse grid"
+    assert label("sources_min") == "lowest of the sources"
     assert label("CanESM5") == "CanESM5"
