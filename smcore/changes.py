@@ -172,7 +172,7 @@ def other_baselines(series, periods):
 
 
 def amounts(series, *, period, baseline):
-    """Mean in the baseline, and the change of the mean until a period in 10-3, year by year.
+    """Mean in the baseline, and the change of the mean until a period in 10-3, by season.
 
     Parameters
     ----------
@@ -184,10 +184,15 @@ def amounts(series, *, period, baseline):
     Returns
     -------
     xr.DataArray
-        With dimension ``quantity`` (baseline, change) first, in place of time.
+        With dimensions ``part`` (annual, MAM, JJA, SON, DJF) and ``quantity`` (baseline, change)
+        first, in place of time.
     """
-    later, earlier = _means(series, period, baseline, None)
-    return together({"baseline": earlier, "change": 1000 * (later - earlier)}, dim="quantity")
+    found = {}
+    for part in ("annual", *SEASONS):
+        later, earlier = _means(series, period, baseline, PARTS[part])
+        both = {"baseline": earlier, "change": 1000 * (later - earlier)}
+        found[part] = together(both, dim="quantity")
+    return together(found, dim="part")
 
 
 def two_averages(theta, *, period, baseline, months=None, region=None):

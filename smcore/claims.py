@@ -126,10 +126,10 @@ def level_with_best(scores, *, within):
     Returns
     -------
     list of str
-        The best first.
+        The best first; none of no scores.
     """
     ranked = scores.sort_values(ascending=False, kind="stable")
-    return list(ranked.index[ranked > ranked.iloc[0] - within])
+    return list(ranked.index[ranked > ranked.max() - within])
 
 
 def median_and_range(values, form="{:.0f}"):

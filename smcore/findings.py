@@ -90,13 +90,12 @@ def validation_findings(study, product, scores, statistics, annual, cycles, stat
         ("mae-ensemble", "ensemble_mean", outer, f"west and south of {place}"),
     ):
         share, low, high = share_with_error(annual.sel(dataset=dataset), claims[name], area, mask)
-        least, most = _agreeing(claims[name])
         found[name] = finding(
             f"{share:.1f} %",
-            **_unless_empty(least <= share <= most, mask),
+            **_unless_empty(_fits(share, claims[name]), mask),
             region=region,
             interval="" if np.isnan(share) else f"years {low:.1f} to {high:.1f} %",
-            note=f"agrees from {least:g} to {most:g} %",
+            note=f"agrees {_written(claims[name])} %",
         )
     claim, errors = claims["mae-inner-mongolia"], annual.sel(dataset=product).mean("year")
     named = {name: Region(**box) for name, box in claim["boxes"].items()}
@@ -104,10 +103,9 @@ def validation_findings(study, product, scores, statistics, annual, cycles, stat
     medians = {
         name: float(errors.weighted(area * mask).quantile(0.5)) for name, mask in masks.items()
     }
-    (least, most), values = claim["agrees"], np.array(list(medians.values()))
     found["mae-inner-mongolia"] = finding(
         "; ".join(f"{name} {median:.3f} m³ m⁻³" for name, median in medians.items()),
-        **_unless_empty(((least <= values) & (values <= most)).all(), *masks.values()),
+        **_unless_empty(all(_fits(one, claim) for one in medians.values()), *masks.values()),
         region=f"{place}; " + "; ".join(map(str, named.values())),
         note="area-weighted medians of the cells",
     )
@@ -136,8 +134,7 @@ def validation_findings(study, product, scores, statistics, annual, cycles, stat
         ("taylor-r", "correlation", float(sources["correlation"].max())),
         ("taylor-ubrmsd", "ubrmsd_ratio", float(sources["ubrmsd_ratio"].min())),
     ):
-        least, most = claims[name]["agrees"]
-        agrees = least < extreme < most
+        agrees = _fits(extreme, claims[name])
         found[name] = finding(f"{extreme:.2f}", agrees, interval=between[of], **pooled)
     after = _behind(sources, mean)
     text = f"{int(after.sum())} of {after.size} sources are behind it in both"
@@ -172,10 +169,24 @@ def _unless_empty(agrees, *masks):
     return {"agrees": None, "reason": NO_CELLS} if empty else {"agrees": agrees}
 
 
-def _agreeing(claim):
-    """Lowest and highest share in % that agree: given, or within a margin of the paper's."""
+def _ends(claim):
+    """What agrees lies between these two numbers: given, or by a margin from the paper's."""
     value, margin = claim.get("value"), claim.get("margin")
     return claim["agrees"] if margin is None else (value - margin, value + margin)
+
+
+def _fits(values, claim):
+    """Whether values agree with a claim; the ends do not: half is not more than half."""
+    low, high = _ends(claim)
+    return (low < values) & (values < high)
+
+
+def _written(claim):
+    """What agrees with a claim, in words: ``above 50``, ``between 40 and 55``."""
+    low, high = _ends(claim)
+    if np.isinf(high):
+        return f"above {low:g}"
+    return f"below {high:g}" if np.isinf(low) else f"between {low:g} and {high:g}"
 
 
 def _behind(one, other):
@@ -242,15 +253,15 @@ def trend_findings(product, sources, area, study_area, study, *, baseline):
         named = [one for one in product["experiment_id"].values if one in claim["experiment"]]
         if not named or not parts[name].any():
             continue
-        limit, (low, high) = claim["limit"], claim["agrees"]
+        limit = claim["limit"]
         beyond = [slope.sel(experiment_id=named) * np.sign(limit) > abs(limit) for slope in both]
         share, shares = (area_share(reached, area, mask=parts[name]) for reached in beyond)
         result[name] = finding(
             by_scenario(share, "{:.0f} %"),
-            ((share > low) & (share <= high)).all(),
+            _fits(share, claim).all(),
             region=where[name],
             interval=between_sources(shares.squeeze(), "{:.0f} %"),
-            note=f"{variant}; the text gives no share: read as {low} to {high} %",
+            note=f"{variant}; the text gives no share: read as {_written(claim)} %",
         )
     if product.sizes["experiment_id"] > 1:
         belt, belts = (drying_belt(slope, parts["south"]) for slope in both)
@@ -355,14 +366,18 @@ def period_findings(rates, study):
         known = rates[0].sel(region=list(names)).notnull().any(["part", *over]).all()
         found.update(_judged(paper[claim], values, holds, form, known, **words))
 
-    def sizes(region):
-        return abs(of[region].sel(part=list(SEASONS))).mean(over)
+    def by_season(region, *largest):
+        """Signed means, whether those seasons are the largest by size, and the sizes in words."""
+        seasons = of[region].sel(part=list(SEASONS))
+        sizes = abs(seasons).mean(over)
+        size = f"size, the mean absolute change ({_listed(sizes[0], '{:.1f} %')})"
+        note = f"means over all scenarios and periods; by {size}, {' and '.join(largest)}"
+        return seasons.mean(over), leads(sizes, largest), f"{note} above the others"
 
     def leads(values, names):
         first = values["part"].isin(names)
         return values.where(first).min("part") > values.where(~first).max("part")
 
-    size = "size: mean absolute change over all scenarios and periods"
     if {"north", "south"} <= set(of) and several:
         annual = abs(rates.sel(region=["north", "south"], part="annual"))
         grows = (annual.diff("period") > 0).all("period").sum(["region", "experiment_id"])
@@ -373,13 +388,12 @@ def period_findings(rates, study):
         may, august = of["north"].sel(part="May").min(over), of["north"].sel(part="Aug").max(over)
         add("north-may", may, None, "the lowest over scenarios and periods", "north")
         add("north-august", august, None, "the highest over scenarios and periods", "north")
-        spring, summer = (of["north"].sel(part=part).mean(over) for part in ("MAM", "JJA"))
-        holds = leads(sizes("north"), ["MAM", "JJA"]) & (spring < 0) & (summer > 0)
-        note = f"{size}, MAM and JJA above the others; signed, MAM negative and JJA positive"
-        add("north-seasons", sizes("north"), holds, note, "north")
+        means, holds, note = by_season("north", "MAM", "JJA")
+        holds = holds & (means.sel(part="MAM") < 0) & (means.sel(part="JJA") > 0)
+        note = f"{note}; MAM negative and JJA positive"
+        add("north-seasons", means, holds, note, "north")
     if "south" in of:
-        holds, note = leads(sizes("south"), ["JJA", "DJF"]), f"{size}, JJA and DJF above the others"
-        add("south-seasons", sizes("south"), holds, note, "south")
+        add("south-seasons", *by_season("south", "JJA", "DJF"), "south")
     if "south" in of and several and "ssp126" in rates["experiment_id"]:
         months = of["south"].sel(part=list(MONTHS)).mean(over)
         holds = leads(months, ["Jun", "Jul", "Aug"])
@@ -402,7 +416,7 @@ def _judged(claim, values, holds, form, mask, *, region, note):
     empty.
     """
     if holds is None:
-        holds = abs(values - claim["value"]) < claim["margin"]
+        holds = _fits(values, claim)
         note = f"margin {claim['margin']} points; {note}"
     if named := SCENARIO.findall(str(claim.get("experiment", ""))):
         here = values["experiment_id"].isin(named).values

@@ -33,6 +33,7 @@ def test_names_level_with_the_best_come_with_the_best_first():
     scores = pd.Series({"a": 0.70, "b": 0.50, "c": 0.72})
     assert level_with_best(scores, within=0.03) == ["c", "a"]
     assert level_with_best(scores, within=0.01) == ["c"]
+    assert level_with_best(scores[[]], within=0.01) == []
 
 
 def test_a_statistic_of_each_scenario_is_written_in_order():
@@ -160,3 +161,16 @@ def test_nearest_to_truth_ranks_by_distance_and_marks_level_networks():
     np.testing.assert_allclose(found["skill"], [1 - 0.005 / 4, 1 - 0.5 / 4, 1 - 2 / 4])
     assert found["level"].tolist() == [False, True, False]
     assert nearest_to_truth(rates.drop_sel(dataset="truth")).empty
+
+
+def test_nearest_to_truth_without_a_network_marks_nobody():
+    rates = xr.DataArray(
+        [[2.0, -2.0], [1.0, -2.0], [2.0, -1.9]],
+        coords={"dataset": ["truth", "climatology", "ridge"], "part": ["x", "y"]},
+        dims=("dataset", "part"),
+    )
+    found = nearest_to_truth(rates)
+    assert found.index.tolist() == ["ridge", "climatology"]
+    np.testing.assert_allclose(found["distance"], [0.05, 0.5])
+    assert found["level"].tolist() == [False, False]
+    assert nearest_to_truth(rates.sel(dataset=["truth"])).empty
