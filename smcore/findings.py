@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from smcore.claims import SCENARIO, between_sources, by_scenario, finding
+from smcore.claims import SCENARIO, between_sources, finding, listed
 from smcore.config import Region, label, paper_claims
 from smcore.grids import box_mask, cell_area
 from smcore.metrics import area_share, bootstrap_years, confidence_interval
@@ -235,14 +235,14 @@ def trend_findings(product, sources, area, study_area, study, *, baseline):
 
     (south, souths), (north, norths), (west, wests) = map(means, ("south", "north", "west"))
     result["south-dry-north-wet"] = finding(
-        f"south: {by_scenario(south)}; north: {by_scenario(north)}",
+        f"south: {listed(south)}; north: {listed(north)}",
         **_unless_empty((south < 0).all() and (north > 0).all(), parts["south"], parts["north"]),
         region=f"south: {where['south']}; north: {where['north']}",
         interval=f"south: {between_sources(souths)}; north: {between_sources(norths)}",
         note=f"area means per decade, {variant}",
     )
     result["northwest-turn"] = finding(
-        by_scenario(west),
+        listed(west),
         **_unless_empty(west[0] > 0 > west[-1], parts["west"]),
         region=where["west"],
         interval=between_sources(wests),
@@ -257,7 +257,7 @@ def trend_findings(product, sources, area, study_area, study, *, baseline):
         beyond = [slope.sel(experiment_id=named) * np.sign(limit) > abs(limit) for slope in both]
         share, shares = (area_share(reached, area, mask=parts[name]) for reached in beyond)
         result[name] = finding(
-            by_scenario(share, "{:.0f} %"),
+            listed(share, "{:.0f} %"),
             _fits(share, claim).all(),
             region=where[name],
             interval=between_sources(shares.squeeze(), "{:.0f} %"),
@@ -268,7 +268,7 @@ def trend_findings(product, sources, area, study_area, study, *, baseline):
         first, last = {"experiment_id": 0}, {"experiment_id": -1}
         shift, shifts = (lat[last] - lat[first] for lat in (belt, belts))
         result["drying-belt-shifts"] = finding(
-            by_scenario(belt, "{:.1f}N"),
+            listed(belt, "{:.1f}N"),
             **_unless_empty(shift < 0, belt.notnull()),
             region=where["south"],
             interval=f"shift, {between_sources(shifts, '{:+.0f} degrees')}",
@@ -318,7 +318,7 @@ def season_findings(slopes, static, study, *, baseline):
     least, most = dry.idxmin("season"), dry.idxmax("season")
     note = "season with the smallest drying area"
     add("summer-wettest", least, least == "JJA", "{}", note)
-    note = f"season with the largest drying area; mean winter slope{south}: {_listed(cold[0])}"
+    note = f"season with the largest drying area; mean winter slope{south}: {listed(cold[0])}"
     add("winter-driest", most, (most == "DJF") & (cold < 0), "{}", note, mask=masks["south"])
     wetting, note = mean(summer.where(summer > 0)), "mean over the cells that become wetter"
     add("summer-wetting", wetting, wetting > paper["summer-wetting"]["limit"], "{:.3f}", note)
@@ -370,7 +370,7 @@ def period_findings(rates, study):
         """Signed means, whether those seasons are the largest by size, and the sizes in words."""
         seasons = of[region].sel(part=list(SEASONS))
         sizes = abs(seasons).mean(over)
-        size = f"size, the mean absolute change ({_listed(sizes[0], '{:.1f} %')})"
+        size = f"size, the mean absolute change ({listed(sizes[0], '{:.1f} %')})"
         note = f"means over all scenarios and periods; by {size}, {' and '.join(largest)}"
         return seasons.mean(over), leads(sizes, largest), f"{note} above the others"
 
@@ -428,12 +428,4 @@ def _judged(claim, values, holds, form, mask, *, region, note):
     interval = f"{spread}holds in {holds[1:].sum()} of {holds[1:].size} sources"
     agrees = _unless_empty(holds[0], mask)
     words = {"region": region, "interval": interval if mask.any() else "", "note": note}
-    return {claim["id"]: finding(_listed(values[0], form), **agrees, **words)}
-
-
-def _listed(values, form="{:+.3f}"):
-    """A value, or those of one dimension: ``SSP1-2.6 +0.010, SSP5-8.5 -0.020``."""
-    if not values.dims:
-        return form.format(values.item())
-    named = zip(values[values.dims[0]].values, values.values)
-    return ", ".join(f"{label(name)} {form.format(value)}" for name, value in named)
+    return {claim["id"]: finding(listed(values[0], form), **agrees, **words)}

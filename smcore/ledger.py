@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from smcore.claims import SCENARIO, _lacking, _without
+from smcore.claims import SCENARIO, lacking, without
 from smcore.config import LABELS
 from smcore.store import checked
 
@@ -195,6 +195,6 @@ def _verdict(claim, found, synthetic, experiments):
 
 def _missing(claim, experiments):
     """Why there is no finding."""
-    if "experiment" in claim and experiments is not None and _lacking(claim, experiments):
-        return _without(_lacking(claim, experiments))
+    if "experiment" in claim and experiments is not None and lacking(claim, experiments):
+        return without(lacking(claim, experiments))
     return "no chapter computes a counterpart for the experiments, periods, regions of this study"

@@ -9,11 +9,11 @@ from smcore.claims import (
     beside_range,
     best_and_median,
     between_sources,
-    by_scenario,
     closer,
     direction,
     leader,
     level_with_best,
+    listed,
     median_and_range,
     nearest_to_truth,
     verdict,
@@ -40,8 +40,9 @@ def test_a_statistic_of_each_scenario_is_written_in_order():
     values = xr.DataArray(
         [0.01, -0.0201], coords={"experiment_id": ["ssp126", "ssp585"]}, dims="experiment_id"
     )
-    assert by_scenario(values) == "SSP1-2.6 +0.010, SSP5-8.5 -0.020"
-    assert by_scenario(values * 1000, "{:.0f} %") == "SSP1-2.6 10 %, SSP5-8.5 -20 %"
+    assert listed(values) == "SSP1-2.6 +0.010, SSP5-8.5 -0.020"
+    assert listed(values * 1000, "{:.0f} %") == "SSP1-2.6 10 %, SSP5-8.5 -20 %"
+    assert listed(values[0], "{:.1f}") == "0.0"
 
 
 def test_median_and_range_of_the_sources_are_written_together():
