@@ -10,22 +10,15 @@ from smcore.seasons import MONTHS, SEASONS
 
 CELLS = ("lat", "lon")
 PLATEAU = 3000  # m
+VARIANT = "SSMI by its own standard deviation over {}"
 NO_CELLS = "the study area has no cells to judge it by"
 
 
 def training_findings(history):
-    """When the training had converged, as the paper's claim on its loss may be read.
+    """When the training had converged: the first epoch within 1 % of the lowest loss.
 
-    Parameters
-    ----------
-    history : pd.DataFrame
-        Index epoch; column ``validation``, the loss in the validation years.
-
-    Returns
-    -------
-    dict
-        The finding ``loss-converged``: the first epoch within 1 % of the lowest loss. It cannot
-        be judged, since the paper gives no definition.
+    `history` (pd.DataFrame) has the losses ``validation`` by its index epoch. It is not judged,
+    since the paper gives no definition.
     """
     losses = history["validation"]
     found = f"epoch {losses.index[losses <= 1.01 * losses.min()][0]}"
@@ -40,11 +33,10 @@ def phase_shift(cycle, reference):
 
 
 def share_with_error(annual, claim, area, mask):
-    """Share of an area in % whose mean error keeps to a claim's threshold, and its interval.
+    """Share of a mask in % whose mean error keeps to a claim's threshold, such as "< 0.04".
 
-    `annual` is the mean absolute error of each year, (year, lat, lon), `claim` one of the paper's
-    with a ``threshold`` such as "< 0.04". Returns share, low and high, by draws of years; NaN where
-    `mask` is empty.
+    `annual` is the mean absolute error of each year, (year, lat, lon). Returns share, low and high,
+    by draws of years; NaN where `mask` is empty.
     """
     if not mask.any():
         return np.nan, np.nan, np.nan
@@ -61,67 +53,45 @@ def share_with_error(annual, claim, area, mask):
 def validation_findings(study, product, scores, statistics, annual, cycles, static, *, gap):
     """Findings by claim on what the paper says of its product in the test years.
 
-    Parameters
-    ----------
-    study : Study
-        Its regions and the name of its study area.
-    product : str
-        Id of the product that is meant.
-    scores, statistics : xr.Dataset
-        From :func:`smcore.validation.score_table` and :func:`smcore.metrics.taylor_statistics`,
-        of what the paper compares: `product`, ``ensemble_mean`` and the sources.
-    annual : xr.DataArray
-        Mean absolute error (dataset, year, lat, lon) of `product` and ``ensemble_mean``.
-    cycles : xr.DataArray
-        Mean annual cycles (dataset, site, month) of ``reference`` and ``ensemble_mean``.
-    static : xr.Dataset
-        ``study_area`` and ``elevation`` on the fine grid.
-    gap : xr.Dataset
-        ``low`` and ``high``, the interval of the MAE of `product` less that of ``ensemble_mean``.
+    `scores` and `statistics` (:func:`smcore.validation.score_table`,
+    :func:`smcore.metrics.taylor_statistics`) are of what the paper compares: the dataset `product`,
+    ``ensemble_mean`` and the sources. `annual` has the mean absolute errors of the first two
+    (dataset, year, lat, lon), `cycles` the mean annual cycles (dataset, site, month) of
+    ``reference`` and ``ensemble_mean``; `static` holds ``study_area`` and ``elevation``, `gap`
+    ``low`` and ``high`` of the MAE of `product` less that of ``ensemble_mean``.
     """
     claims, found, place = paper_claims(), {}, study.study_area.name
     area = cell_area(annual["lat"], annual["lon"])
     here = static["study_area"] & annual.notnull().all(["dataset", "year"])
-    boxes = {name: here & box_mask(annual, box) for name, box in study.regions.items()}
-    high, outer = here & (static["elevation"] > 3000), boxes["west"] | boxes["south"]
+    west, south = (box_mask(annual, study.regions[name]) for name in ("west", "south"))
+    plateau = here & (static["elevation"] > PLATEAU)
     for name, dataset, mask, region in (
         ("mae-area", product, here, place),
-        ("mae-plateau", product, high, f"{place} above 3000 m"),
-        ("mae-ensemble", "ensemble_mean", outer, f"west and south of {place}"),
+        ("mae-plateau", product, plateau, f"{place} above {PLATEAU} m"),
+        ("mae-ensemble", "ensemble_mean", here & (west | south), f"west and south of {place}"),
     ):
         share, low, high = share_with_error(annual.sel(dataset=dataset), claims[name], area, mask)
-        found[name] = finding(
-            f"{share:.1f} %",
-            **_unless_empty(_fits(share, claims[name]), mask),
-            region=region,
-            interval="" if np.isnan(share) else f"years {low:.1f} to {high:.1f} %",
-            note=f"agrees {_written(claims[name])} %",
-        )
+        words = {"region": region, "note": f"agrees {_written(claims[name])} %"}
+        words["interval"] = f"years {low:.1f} to {high:.1f} %" if mask.any() else ""
+        agrees = _unless_empty(_fits(share, claims[name]), mask)
+        found[name] = finding(f"{share:.1f} %", **agrees, **words)
     claim, errors = claims["mae-inner-mongolia"], annual.sel(dataset=product).mean("year")
-    named = {name: Region(**box) for name, box in claim["boxes"].items()}
-    masks = {name: here & box_mask(errors, box) for name, box in named.items()}
-    medians = {
-        name: float(errors.weighted(area * mask).quantile(0.5)) for name, mask in masks.items()
-    }
-    found["mae-inner-mongolia"] = finding(
-        "; ".join(f"{name} {median:.3f} m³ m⁻³" for name, median in medians.items()),
-        **_unless_empty(all(_fits(one, claim) for one in medians.values()), *masks.values()),
-        region=f"{place}; " + "; ".join(map(str, named.values())),
-        note="area-weighted medians of the cells",
-    )
+    boxes = [Region(**box) for box in claim["boxes"].values()]
+    masks = [here & box_mask(errors, box) for box in boxes]
+    medians = [float(errors.weighted(area * mask).quantile(0.5)) for mask in masks]
+    text = "; ".join(f"{name} {one:.3f} m³ m⁻³" for name, one in zip(claim["boxes"], medians))
+    agrees = _unless_empty(all(_fits(median, claim) for median in medians), *masks)
+    region, note = "; ".join([place, *map(str, boxes)]), "area-weighted medians of the cells"
+    found["mae-inner-mongolia"] = finding(text, **agrees, region=region, note=note)
 
     pooled = {"region": "land", "note": "pooled cells and months"}
     four = scores["value"].sel(score=["mae", "rmsd", "ubrmsd", "correlation"])
     gain = four.sel(dataset=product, drop=True) - four.sel(dataset="ensemble_mean", drop=True)
     better = gain.transpose("score") * [-1, -1, -1, 1] > 0
-    found["better-than-ensemble"] = finding(
-        f"better in {int(better.sum())} of 4",
-        better.all(),
-        interval="difference in MAE {:+.2f} to {:+.2f} 10⁻³ m³ m⁻³ (years)".format(
-            *(1000 * float(gap[end]) for end in ("low", "high"))
-        ).replace("-", "−"),
-        **pooled,
-    )
+    low, high = (f"{1000 * float(gap[end]):+.2f}".replace("-", "−") for end in ("low", "high"))
+    interval = f"difference in MAE {low} to {high} 10⁻³ m³ m⁻³ (years)"
+    text = f"better in {int(better.sum())} of 4"
+    found["better-than-ensemble"] = finding(text, better.all(), interval=interval, **pooled)
     r, distance, spread = (statistics[of] for of in ("correlation", "ubrmsd_ratio", "std_ratio"))
     best = [str(one.idxmax("dataset").item()) for one in (r, -distance, -abs(spread - 1))]
     text = f"best r, ubRMSD, std: {', '.join(map(label, best))}"
@@ -130,32 +100,29 @@ def validation_findings(study, product, scores, statistics, annual, cycles, stat
     ours, mean = statistics.sel(dataset=product), statistics.sel(dataset="ensemble_mean")
     sources = statistics.drop_sel(dataset=[product, "ensemble_mean"]).rename(dataset="source_id")
     between = {of: between_sources(sources[of], "{:.2f}") for of in sources}
-    for name, of, extreme in (
-        ("taylor-r", "correlation", float(sources["correlation"].max())),
-        ("taylor-ubrmsd", "ubrmsd_ratio", float(sources["ubrmsd_ratio"].min())),
-    ):
-        agrees = _fits(extreme, claims[name])
-        found[name] = finding(f"{extreme:.2f}", agrees, interval=between[of], **pooled)
+    extremes = {
+        "taylor-r": sources["correlation"].max(),
+        "taylor-ubrmsd": sources["ubrmsd_ratio"].min(),
+    }
+    for name, extreme in extremes.items():
+        fits, interval = _fits(extreme, claims[name]), between[extreme.name]
+        found[name] = finding(f"{float(extreme):.2f}", fits, interval=interval, **pooled)
     after = _behind(sources, mean)
     text = f"{int(after.sum())} of {after.size} sources are behind it in both"
     found["taylor-second"] = finding(text, after.all() and _behind(mean, ours), **pooled)
     text = f"{float(mean['std_ratio']):.2f} against {float(sources['std_ratio'].mean()):.2f}"
-    interval = between["std_ratio"]
-    found["taylor-amplitude"] = finding(text, False, interval=interval, **pooled)
+    found["taylor-amplitude"] = finding(text, False, interval=between["std_ratio"], **pooled)
 
-    cycles = cycles.sel(site=[name for name in cycles["site"].values if "Plateau" not in name])
-    cycles = cycles.dropna("site")
-    ours, theirs = (cycles.sel(dataset=of) for of in ("ensemble_mean", "reference"))
-    shifts = {
-        name: phase_shift(ours.sel(site=name), theirs.sel(site=name)) for name in ours.site.values
-    }
-    offset = (ours - theirs).mean("month").to_series()
+    shifts, words = [], []
+    for cycle in cycles.dropna("site").transpose("site", ...):
+        name, ours, theirs = cycle.site.item(), *cycle.sel(dataset=["ensemble_mean", "reference"])
+        if "Plateau" not in name:
+            shifts.append(phase_shift(ours, theirs))
+            bias = f"bias {float((ours - theirs).mean()):+.3f} m³ m⁻³"
+            words.append(f"{name}: shifted by {shifts[-1]} months, {bias}")
     found["phase"] = finding(
-        "; ".join(
-            f"{name}: shifted by {months} months, bias {offset[name]:+.3f} m³ m⁻³"
-            for name, months in shifts.items()
-        ),
-        None if not shifts else not any(shifts.values()),
+        "; ".join(words),
+        not any(shifts) if shifts else None,
         region="the sites of Fig. 4 without the plateau's",
         note="in phase: no shift of months brings the mean annual cycles closer",
         reason="" if shifts else "no site has a series",
@@ -206,24 +173,14 @@ def drying_belt(slope, part):
 
 
 def trend_findings(product, sources, area, study_area, study, *, baseline):
-    """Findings on the slopes of the annual index, section 3.3.1 and figure 6 of the paper.
+    """Findings by claim on the slopes of the annual index, section 3.3.1 and figure 6 of the paper.
 
-    Parameters
-    ----------
-    product, sources : xr.DataArray
-        Slopes of the index per decade (experiment_id, lat, lon; with source_id) on the same cells.
-    area, study_area, study : xr.DataArray, xr.DataArray of bool, Study
-        Area of the cells and mask of the study area (lat, lon); boxes "north", "south" and "west".
-    baseline : pair of str
-        Years of the index, for the notes.
-
-    Returns
-    -------
-    dict
-        Findings by claim id; without those whose scenarios the slopes lack, or the cells of a
-        claim's own box. Not judged where a box of the study holds no cells.
+    `product` and `sources` have the slopes per decade (experiment_id, lat, lon; with source_id);
+    `area` and the mask `study_area` are those of the cells; `baseline` are the years of the index,
+    for the notes. A claim whose scenarios the slopes lack, or whose own box has no cells, is left
+    out; not judged where a box of the study holds none.
     """
-    variant = f"SSMI by its own standard deviation over {'-'.join(baseline)}"
+    variant = VARIANT.format("-".join(baseline))
     paper, result, both = paper_claims(), {}, (product, sources)
     boxes = study.regions | {"north-wetting": study.regions["north"]}
     boxes |= {name: Region(**paper[name]["box"]) for name in ("xinjiang-ssp126", "xinjiang-ssp585")}
@@ -234,20 +191,17 @@ def trend_findings(product, sources, area, study_area, study, *, baseline):
         return [slope.weighted(area.where(parts[name], 0)).mean(("lat", "lon")) for slope in both]
 
     (south, souths), (north, norths), (west, wests) = map(means, ("south", "north", "west"))
+    agrees = _unless_empty((south < 0).all() & (north > 0).all(), parts["south"], parts["north"])
     result["south-dry-north-wet"] = finding(
         f"south: {listed(south)}; north: {listed(north)}",
-        **_unless_empty((south < 0).all() and (north > 0).all(), parts["south"], parts["north"]),
+        **agrees,
         region=f"south: {where['south']}; north: {where['north']}",
         interval=f"south: {between_sources(souths)}; north: {between_sources(norths)}",
         note=f"area means per decade, {variant}",
     )
-    result["northwest-turn"] = finding(
-        listed(west),
-        **_unless_empty(west[0] > 0 > west[-1], parts["west"]),
-        region=where["west"],
-        interval=between_sources(wests),
-        note=f"area means per decade, {variant}",
-    )
+    agrees = _unless_empty(west[0] > 0 > west[-1], parts["west"])
+    words = {"interval": between_sources(wests), "note": f"area means per decade, {variant}"}
+    result["northwest-turn"] = finding(listed(west), **agrees, region=where["west"], **words)
     for name in ("north-wetting", "xinjiang-ssp126", "xinjiang-ssp585"):
         claim = paper[name]
         named = [one for one in product["experiment_id"].values if one in claim["experiment"]]
@@ -256,17 +210,15 @@ def trend_findings(product, sources, area, study_area, study, *, baseline):
         limit = claim["limit"]
         beyond = [slope.sel(experiment_id=named) * np.sign(limit) > abs(limit) for slope in both]
         share, shares = (area_share(reached, area, mask=parts[name]) for reached in beyond)
-        result[name] = finding(
-            listed(share, "{:.0f} %"),
-            _fits(share, claim).all(),
-            region=where[name],
-            interval=between_sources(shares.squeeze(), "{:.0f} %"),
-            note=f"{variant}; the text gives no share: read as {_written(claim)} %",
-        )
+        words = {"region": where[name], "interval": between_sources(shares.squeeze(), "{:.0f} %")}
+        note = f"{variant}; the text gives no share: read as {_written(claim)} %"
+        text = listed(share, "{:.0f} %")
+        result[name] = finding(text, _fits(share, claim).all(), note=note, **words)
     if product.sizes["experiment_id"] > 1:
         belt, belts = (drying_belt(slope, parts["south"]) for slope in both)
-        first, last = {"experiment_id": 0}, {"experiment_id": -1}
-        shift, shifts = (lat[last] - lat[first] for lat in (belt, belts))
+        shift, shifts = (
+            lat.isel(experiment_id=-1) - lat.isel(experiment_id=0) for lat in (belt, belts)
+        )
         result["drying-belt-shifts"] = finding(
             listed(belt, "{:.1f}N"),
             **_unless_empty(shift < 0, belt.notnull()),
@@ -279,22 +231,14 @@ def trend_findings(product, sources, area, study_area, study, *, baseline):
 
 
 def season_findings(slopes, static, study, *, baseline):
-    """Findings on the seasons, as :func:`finding` makes them, by claim id.
+    """Findings by claim on the seasons.
 
-    Parameters
-    ----------
-    slopes : xr.DataArray
-        Slopes of the seasonal index per decade, dimensions source_id (first of all the product,
-        then its sources), experiment_id, season, lat, lon.
-    static : xr.Dataset
-        ``study_area`` (bool) and ``elevation`` (m) of the cells.
-    study : Study
-        Names the study area and the boxes north, south and west.
-    baseline : pair of str
-        Years of the index, for the notes.
+    `slopes` of the seasonal index per decade have the dimensions source_id (first of all the
+    product, then its sources), experiment_id, season, lat, lon; `static` has ``study_area`` (bool)
+    and ``elevation`` (m); `baseline` are the years of the index, for the notes.
     """
     paper, place, boxes = paper_claims(), study.study_area.name, study.regions
-    variant = f"SSMI by its own standard deviation over {'-'.join(baseline)}"
+    variant = VARIANT.format("-".join(baseline))
     inside, area = static["study_area"], cell_area(static["lat"], static["lon"])
     masks = {key: inside & box_mask(static, boxes[key]) for key in ("north", "south", "west")}
     north, south, west = (f", {boxes[key]}" for key in masks)
@@ -346,15 +290,10 @@ def season_findings(slopes, static, study, *, baseline):
 
 
 def period_findings(rates, study):
-    """Findings on the change rates of north and south, as :func:`finding` makes them, by claim id.
+    """Findings by claim on the change rates of north and south.
 
-    Parameters
-    ----------
-    rates : xr.DataArray
-        In %, dimensions source_id (first of all the product, then its sources), region, part,
-        period, experiment_id; the parts as in :func:`smcore.changes.portrait`.
-    study : Study
-        Names the study area and the boxes.
+    `rates` in % have the dimensions source_id (first of all the product, then its sources),
+    region, part, period, experiment_id; the parts as in :func:`smcore.changes.portrait`.
     """
     paper, found, over = paper_claims(), {}, ["period", "experiment_id"]
     of = {name: rates.sel(region=name, drop=True) for name in rates["region"].values}
@@ -408,12 +347,11 @@ def period_findings(rates, study):
 
 
 def _judged(claim, values, holds, form, mask, *, region, note):
-    """A finding on the product, with the range of the sources and in how many the claim holds.
+    """The finding on a product, by claim: with the range of its sources, and in how many it holds.
 
     `values`, and whether they fit, have source_id, the product first, and at most one other
-    dimension: of a source all have to. By default those fit that are near the paper's. Of
-    scenarios, those that the claim names; no finding without any. Not judged where `mask` is
-    empty.
+    dimension, along which all have to; by default those fit that are near the paper's. Nothing
+    without a scenario that the claim names; not judged where `mask` is empty.
     """
     if holds is None:
         holds = _fits(values, claim)
