@@ -14,7 +14,6 @@ import yaml
 from pydantic import AfterValidator, Field, ValidationError, field_validator
 
 from smcore.profile import (
-    NETWORKS,  # noqa: F401  where its users look for it
     ROOT,
     DemoWorld,
     Domain,
@@ -34,26 +33,13 @@ ACCEPTABLE = {
     "partial_months": "the neighbours, in all months, for cells that lack a month",
     "magnitude": "the values as they are",
 }
-FOLDERS = {"cmip6_directory": "archive/CMIP6", "era5land_directory": "archive/ERA5-Land"}
-FOLDERS |= {"results": "results"}  # by default, below the study's directory
-SCENARIOS = ("ssp126", "ssp245", "ssp370", "ssp585")
-LABELS = {  # ids as a page shows them
-    "ssp126": "SSP1-2.6",
-    "ssp245": "SSP2-4.5",
-    "ssp370": "SSP3-7.0",
-    "ssp585": "SSP5-8.5",
-    "ensemble_mean": "ensemble mean",
-    "bias_removed": "bias removed",
-    "delta_change": "delta change",
-    "delta_change_31": "delta change, 31 years",
-    "mean_variance_scaling": "mean and variance scaling",
-    "quantile_delta_mapping": "quantile delta mapping",
-    "truth_coarse": "truth on the coarse grid",
-    "sources_median": "median of the sources",
-    "sources_min": "lowest of the sources",
-    "sources_max": "highest of the sources",
-    "same_sign": "sources of the same sign",
+FOLDERS = {  # by default, below the study's directory
+    "cmip6_directory": "archive/CMIP6",
+    "era5land_directory": "archive/ERA5-Land",
+    "results": "results",
 }
+SCENARIOS = ("ssp126", "ssp245", "ssp370", "ssp585")
+LABELS = yaml.safe_load((ROOT / "data" / "labels.yml").read_text(encoding="utf-8"))
 
 
 def label(name):
@@ -202,13 +188,13 @@ class Study(Strict):
     @field_validator("compared", mode="before")
     @classmethod
     def _changes_of_presets(cls, compared, info):
-        if not isinstance(compared or {}, dict):
+        if not isinstance(compared := compared or {}, dict):
             raise ValueError("expected presets with their changes, such as anchored: {}")
         own = getattr(info.data.get("network"), "name", None)
-        changes = {name: keys or {} for name, keys in (compared or {}).items() if name != own}
-        for name, keys in changes.items():
-            changes[name] = {"name": name} | keys if isinstance(keys, dict) else keys
-        return changes
+        named = {name: keys or {} for name, keys in compared.items() if name != own}
+        for name, keys in named.items():
+            named[name] = {"name": name} | keys if isinstance(keys, dict) else keys
+        return named
 
     @classmethod
     def load(cls, profile, **overrides):
@@ -234,9 +220,8 @@ class Study(Strict):
             path = PROFILES / f"{profile}.yml"
         if not path.is_file():
             known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yml")))
-            raise FileNotFoundError(
-                f"there is no profile {str(profile)!r}: name one of {known}, or a .yml file"
-            )
+            text = f"there is no profile {str(profile)!r}"
+            raise FileNotFoundError(f"{text}: name one of {known}, or a .yml file")
         try:
             raw = yaml.safe_load(path.read_text())
         except yaml.YAMLError as error:
@@ -283,11 +268,9 @@ class Study(Strict):
     @property
     def presets(self):
         """This study by the name of its network, and one like it for each compared preset."""
+        alone = self.model_copy(update={"compared": {}})
         networks = {self.network.name: self.network} | self.compared
-        return {
-            name: self.model_copy(update={"network": network, "compared": {}})
-            for name, network in networks.items()
-        }
+        return {name: alone.model_copy(update={"network": one}) for name, one in networks.items()}
 
     @property
     def members(self):
@@ -318,18 +301,15 @@ class Study(Strict):
         return self.directory / "products" / f"{self.network.name}-{key}" / name
 
     def settings(self, *keys):
-        """Values by key, such as ``periods.train``, or ``models.NorESM2-LM.grid_label``.
+        """Plain values by key, for the records of what is kept; None where there is no such key.
 
-        For the records of what is kept: plain values, None where there is no such key.
+        ``periods.train``; ``models.NorESM2-LM.grid_label``, from the model table.
         """
         values = self.model_dump(mode="json")
-        values["models"] = self.models.astype(str).to_dict("index")
-        found = {}
+        found = dict.fromkeys(keys, values | {"models": self.models.astype(str).to_dict("index")})
         for key in keys:
-            value = values
             for part in key.split("."):
-                value = value.get(part) if isinstance(value, dict) else None
-            found[key] = value
+                found[key] = found[key].get(part) if isinstance(found[key], dict) else None
         return found
 
     @property
@@ -340,12 +320,9 @@ class Study(Strict):
             str(feature["properties"]["id"]): shapely.geometry.shape(feature["geometry"])
             for feature in collection["features"]
         }
-        unknown = sorted(set(self.study_area.countries) - set(shapes))
-        if unknown:
-            raise ValueError(
-                f"study_area.countries: {unknown}: no such codes in data/countries.geojson; "
-                "ISO 3166-1 numeric codes such as '156' are expected"
-            )
+        if unknown := sorted(set(self.study_area.countries) - set(shapes)):
+            text = f"study_area.countries: {unknown}: no such codes in data/countries.geojson"
+            raise ValueError(f"{text}; expected ISO 3166-1 numeric codes such as '156'")
         return shapely.union_all([shapes[code] for code in self.study_area.countries])
 
     @property
@@ -356,11 +333,11 @@ class Study(Strict):
     @property
     def edition(self):
         """One sentence on what the numbers of this study are made of."""
-        made = "Made from the CMIP6 and ERA5-Land archives."
+        made = "Made from the CMIP6 and ERA5-Land archives"
         if self.synthetic:
             made = "Synthetic data: a demo world with invented sources, reference and truth; "
-            made += "nothing here describes a real climate."
-        made += f" Profile {self.name}, network {self.network.name}, {len(self.sources)} sources"
+            made += "nothing here describes a real climate"
+        made += f". Profile {self.name}, network {self.network.name}, {len(self.sources)} sources"
         train, test = ("-".join(years) for years in (self.periods.train, self.periods.test))
         return f"{made}; trained on {train}, tested on {test}."
 

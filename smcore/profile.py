@@ -5,14 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -87,26 +80,26 @@ class Periods(Strict):
     @field_validator("change")
     @classmethod
     def _beside_each_other(cls, change, info):
-        """All of them, once each is a period by itself: none is passed over for another's fault."""
-        years = {key: [*map(int, pair)] for key, pair in info.data.items()}
-        past, problems = years.pop("historical", None), []
-        future = years.pop("future", None)
+        """All at once, so that none is passed over for another's fault."""
+        years, problems = {key: [*map(int, pair)] for key, pair in info.data.items()}, []
+        past, future = years.get("historical"), years.get("future")
         if past and future and future[0] != past[1] + 1:
             text = f"expected to begin in {past[1] + 1}, the year after periods.historical"
             problems += [f"periods.future: {future}: {text}: scenarios continue that run"]
-        for key, (first, last) in years.items() if past else ():
-            if first < past[0] or last > past[1]:
-                text = f"expected years within periods.historical {past}; widen that period or move"
-                problems += [f"periods.{key}: {[first, last]}: {text} this one"]
-        splits = [(key, years[key]) for key in ("train", "validation", "test") if key in years]
-        for (key, one), (other, two) in combinations(splits, 2):
+        inner = [(key, pair, "historical") for key, pair in years.items() if key != "future"]
+        inner += [("change", [*map(int, pair)], "future") for pair in change]
+        for key, pair, whole in inner:
+            first, last = years.get(whole, pair)
+            if pair[0] < first or pair[1] > last:
+                text = f"expected years within periods.{whole} {[first, last]}"
+                problems += [f"periods.{key}: {pair}: {text}; widen that period or move this one"]
+        splits = [key for key in ("train", "validation", "test") if key in years]
+        for key, other in combinations(splits, 2):
+            one, two = years[key], years[other]
             if one[0] <= two[1] and two[0] <= one[1]:
-                text = f"periods.{key}, periods.{other}: {one}, {two}: they overlap, so the network"
-                problems += [f"{text} would be judged on months it has seen; move one of them"]
-        for pair in change if future else ():
-            if int(pair[0]) < future[0] or int(pair[1]) > future[1]:
-                text = f"expected years within periods.future {future}"
-                problems += [f"periods.change: {list(pair)}: {text}"]
+                text = "they overlap, so the network would be judged on months it has seen"
+                where = f"periods.{key}, periods.{other}: {one}, {two}"
+                problems += [f"{where}: {text}; move one of them"]
         return refused(change, problems)
 
 

@@ -129,6 +129,7 @@ def test_load_refuses_overlapping_train_and_test_periods(problems):
         ("train", ["1989", "2008"], [("train", "validation"), ("train", "test")]),
         ("validation", ["1980", "2010"], [("train", "validation"), ("validation", "test")]),
         ("test", ["1999", "2020"], [("train", "test"), ("validation", "test")]),
+        ("test", ["2015", "2100"], []),
     ],
 )
 def test_load_compares_a_split_outside_the_historical_period_with_the_others(
@@ -336,7 +337,7 @@ def test_study_survives_a_round_through_json():
 
 def test_load_refuses_periods_of_change_outside_the_scenarios(problems):
     (line,) = problems(periods=periods(change=[["2021", "2040"], ["2090", "2150"]]))
-    assert "periods.change" in line and "'2150'" in line and "2015" in line
+    assert "periods.change: [2090, 2150]" in line and "[2015, 2100]" in line and "widen" in line
 
 
 def test_load_refuses_a_gap_between_the_historical_run_and_the_scenarios(problems):
