@@ -205,15 +205,15 @@ class Study(Strict):
         profile : str or Path
             Name of a profile in ``notebooks/profiles``, or the path of a YAML file.
         **overrides
-            Keys of the profile with other values. Mappings are merged into the profile's;
-            ``None``, also inside a mapping, means "as the profile says".
+            Keys of the profile with other values, mappings merged into the profile's; ``None``,
+            also inside a mapping, means "as the profile says".
 
         Raises
         ------
         FileNotFoundError
-            If there is no such profile; the message lists those that exist.
+            If there is no such profile, with those that exist.
         ValueError
-            If anything in it is wrong; the message lists every problem with its remedy.
+            If anything in it is wrong, with every problem and its remedy.
         """
         path = Path(profile)
         if path.suffix not in (".yml", ".yaml"):
@@ -229,6 +229,7 @@ class Study(Strict):
         if not isinstance(raw, dict):
             raise ValueError(f"profile {path}: expected `key: value` lines, got {raw!r}")
         raw = _merge(raw, overrides) | {"name": path.stem}
+        raw["directory"] = raw.get("directory") or f"data/{path.stem}"
         problems, training = [], raw.pop("training", None) or {}
         if not isinstance(training, dict):
             problems = [f"training: {training!r}: expected `key: value` lines such as epochs: 3"]
@@ -236,7 +237,6 @@ class Study(Strict):
         raw["network"] = {"name": raw.get("network")} | training
         if isinstance(raw.get("seeds"), list | tuple) and raw["seeds"]:
             raw["network"]["seed"] = raw["seeds"][0]
-        raw["directory"] = raw.get("directory") or f"data/{raw['name']}"
         try:
             study = cls.model_validate(raw)
         except ValidationError as error:
@@ -333,11 +333,11 @@ class Study(Strict):
     @property
     def edition(self):
         """One sentence on what the numbers of this study are made of."""
-        made = "Made from the CMIP6 and ERA5-Land archives"
+        made = "Made from the CMIP6 and ERA5-Land archives."
         if self.synthetic:
             made = "Synthetic data: a demo world with invented sources, reference and truth; "
-            made += "nothing here describes a real climate"
-        made += f". Profile {self.name}, network {self.network.name}, {len(self.sources)} sources"
+            made += "nothing here describes a real climate."
+        made += f" Profile {self.name}, network {self.network.name}, {len(self.sources)} sources"
         train, test = ("-".join(years) for years in (self.periods.train, self.periods.test))
         return f"{made}; trained on {train}, tested on {test}."
 
@@ -378,11 +378,10 @@ def _describe(model, problem):
     if where.startswith("network."):  # the profile's `training` changes the preset
         where = where.replace("network", "training", 1)
     if problem["type"] == "extra_forbidden":
-        for part in problem["loc"][:-1]:
-            if part in model.model_fields:
-                kind = model.model_fields[part].annotation
-                inner = [m for m in (kind, *get_args(kind)) if hasattr(m, "model_fields")]
-                model = inner[0] if inner else model  # a region may be named as one of its keys
+        for part in problem["loc"][:-1]:  # a region may be named as one of its keys
+            kind = getattr(model.model_fields.get(part), "annotation", None)
+            inner = [one for one in (kind, *get_args(kind)) if hasattr(one, "model_fields")]
+            model = inner[0] if inner else model
         known = list(model.model_fields)
         hint = _near(problem["loc"][-1], known, f"the keys are {', '.join(known)}")
         return f"{where}: {problem['input']!r}: unknown key; {hint}"
