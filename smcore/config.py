@@ -176,9 +176,11 @@ class Study(Strict):
     @field_validator("sources", mode="before")
     @classmethod
     def _of_the_table(cls, sources, info):
-        if sources is None and (table := info.data.get("model_table")):
-            return list(_model_table(table).query("default25 == 'yes'").index)
-        return sources
+        if sources is not None:
+            return sources
+        if "model_table" not in info.data:
+            raise ValueError("name the sources, or mend model_table, which marks them")
+        return list(_model_table(info.data["model_table"]).query("default25 == 'yes'").index)
 
     @field_validator(*FOLDERS, mode="before")
     @classmethod

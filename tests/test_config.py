@@ -410,8 +410,9 @@ def test_load_refuses_a_variable_that_is_not_set(problems, monkeypatch, keys):
 
 def test_load_refuses_the_table_of_all_sources_by_a_variable_that_is_not_set(problems, monkeypatch):
     monkeypatch.delenv("NOWHERE", raising=False)
-    lines = problems(sources=..., model_table="$NOWHERE/models.csv")
-    assert any("model_table" in line and "NOWHERE" in line for line in lines)
+    table, sources = problems(sources=..., model_table="$NOWHERE/models.csv")
+    assert "model_table" in table and "NOWHERE" in table
+    assert "sources" in sources and "mend model_table" in sources
 
 
 def test_paper_fills_the_first_month_by_the_rule_that_it_names():
