@@ -277,10 +277,9 @@ class Study(Strict):
     @property
     def members(self):
         """Studies with one network each: the members of the ensemble, or the study itself."""
-        if not self.seeds:
-            return (self,)
         networks = [self.network.model_copy(update={"seed": seed}) for seed in self.seeds]
-        return tuple(self.model_copy(update={"seeds": (), "network": one}) for one in networks)
+        studies = [self.model_copy(update={"seeds": (), "network": one}) for one in networks]
+        return tuple(studies) or (self,)
 
     @property
     def prepared(self):

@@ -15,11 +15,6 @@ NOT_COMPUTED = (
     "no chapter computes a counterpart for the experiments, periods, regions of this study"
 )
 VERDICTS = ("agrees", "differs", "not testable", "impossible", "demo")
-# Mathematics decides these, whatever the data.
-IMPOSSIBLE = {
-    "taylor-amplitude": "by the triangle inequality, the standard deviation of a mean is at most "
-    "the mean of the standard deviations, on common cells and for any data",
-}
 
 
 def read_findings(chapters, *folders):
@@ -47,7 +42,7 @@ def verdicts(claims, results, *, synthetic=False, experiments=None):
     ----------
     claims : iterable of dict
         As in ``data/paper_claims.yml``: ``id``, ``where``, ``quantity`` and what is claimed in
-        ``value`` with ``units``, ``threshold`` or ``expected``.
+        ``value`` with ``units``, ``threshold`` or ``expected``; the reason if it is ``impossible``.
     results : dict
         Findings of the chapters by claim id, as `smcore.claims.finding` makes them.
     synthetic : bool, default: False
@@ -155,8 +150,8 @@ def _claimed(claim):
 
 def _verdict(claim, found, synthetic, experiments):
     """Verdict and reason."""
-    if claim["id"] in IMPOSSIBLE:
-        return "impossible", IMPOSSIBLE[claim["id"]]
+    if "impossible" in claim:
+        return "impossible", claim["impossible"]
     if found is None:
         named = "experiment" in claim and experiments is not None
         gone = lacking(claim, experiments) if named else []
