@@ -122,13 +122,17 @@ def other_baselines(series, periods):
 
 
 def amounts(series, *, period, baseline):
-    """Mean in the baseline, and the change of the mean until a period in 10-3, year by year.
+    """Mean in the baseline, and the change of the mean until a period in 10-3, by season.
 
-    `series` has one value per month along ``time``, in m3 m-3, which gives way to ``quantity``
-    (baseline, change) as the first dimension.
+    `series` has one value per month along ``time``, in m3 m-3, which gives way to ``part`` (annual,
+    MAM, JJA, SON, DJF) and ``quantity`` (baseline, change) as the first dimensions.
     """
-    later, earlier = _means(series, period, baseline, None)
-    return together({"baseline": earlier, "change": 1000 * (later - earlier)}, dim="quantity")
+    found = {}
+    for part in ("annual", *SEASONS):
+        later, earlier = _means(series, period, baseline, PARTS[part])
+        both = {"baseline": earlier, "change": 1000 * (later - earlier)}
+        found[part] = together(both, dim="quantity")
+    return together(found, dim="part")
 
 
 def two_averages(theta, *, period, baseline, months=None, region=None):

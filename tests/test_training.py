@@ -21,9 +21,10 @@ from safetensors.torch import load_file
 
 from smcore import store, training
 from smcore.baselines import delta_change
-from smcore.config import NETWORKS, PROFILES, Study
+from smcore.config import PROFILES, Study
 from smcore.machine import Workers, precision
 from smcore.prepared import open_predictors, open_reference, open_static
+from smcore.profile import NETWORKS
 from smcore.store import recorded, write_dataset
 from smcore.tensors import Statistics, month_index
 from smcore.training import build, fit, learning_rate, load, masked_mse, open_inputs
