@@ -11,6 +11,7 @@ from string import ascii_letters
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
+import xarray as xr
 import yaml
 from matplotlib.colors import BoundaryNorm
 from matplotlib.ticker import MaxNLocator
@@ -92,6 +93,11 @@ def ordered(array, argument, *dims):
     if set(array.dims) != set(dims):
         raise ValueError(f"`{argument}` must have the dimensions {dims}, got {array.dims}")
     return array.transpose(*dims)
+
+
+def alike(array, argument, field):
+    """The array with the dimensions of a field in their order; other coordinates are refused."""
+    return xr.align(field, ordered(array, argument, *field.dims), join="exact")[1]
 
 
 def figure_of(
