@@ -11,6 +11,7 @@ import cartopy.crs as ccrs
 import numpy as np
 import seaborn as sns
 import shapely
+import xarray as xr
 from cartopy.mpl.ticker import LatitudeFormatter, LongitudeFormatter
 from matplotlib.colors import ListedColormap
 from matplotlib.lines import Line2D
@@ -75,10 +76,10 @@ def maps(
     deep = top + below + -(-len(panels) // columns) * (height + head)
     grid = {"left": left / total, "right": 1 - right / total, "wspace": gap / width}
     grid |= {"bottom": below / deep, "top": 1 - (top + head) / deep, "hspace": head / height}
-    look = {"projection": PLATE, "facecolor": drawing.MISSING}
-    options = {"beside": below + top, "layout": None, "gridspec_kw": grid, "subplot_kw": look}
     titles = [printed(*panel.values()) if len(dims) == 1 else "" for panel in panels]
-    fig, axes = figure_of(titles, height + head, columns=columns, **options)
+    options = {"columns": columns, "beside": below + top, "layout": None, "gridspec_kw": grid}
+    options["subplot_kw"] = {"projection": PLATE, "facecolor": drawing.MISSING}
+    fig, axes = figure_of(titles, height + head, **options)
 
     ticks = MaxNLocator(4, steps=[1, 2, 5, 10])
     block = max(1, round(0.055 * field.sizes["lon"] / width))  # cells between dots, 1.4 mm apart
@@ -164,10 +165,10 @@ def loss_curve(history, *, best_epoch, baseline):
 
     `history` has ``train`` and ``validation`` in (m3 m-3)2 by its index epoch.
     """
-    losses = history[["train", "validation"]].rename(columns={"train": "training"})
-    losses = losses.rename_axis(index="epoch").to_xarray().to_dataarray("line")
+    losses = history[["train", "validation"]].rename(columns={"train": "training"}).T
+    losses = xr.DataArray(losses, dims=("line", "epoch")).expand_dims(panel=[""])
     style = {"marker": "o" if len(history) <= 30 else "", "markersize": 2}
-    fig, (ax,) = drawing.lines_of({"": losses}, 1.9, levels=baseline, style=style)
+    fig, (ax,) = drawing.lines_of(losses, 1.9, levels=baseline, style=style)
     best, star = history["validation"].loc[best_epoch], {"markersize": 8, "color": "#d55e00"}
     ax.plot(best_epoch, best, "*", label=f"kept: epoch {best_epoch}", zorder=5, **star)
     ax.set(yscale="log", ylabel=f"mean squared error of θ\nin ({drawing.written('m3 m-3')})²")
@@ -182,10 +183,10 @@ def index_bound(slopes, *, years):
 
     `slopes` has the dimensions series and trend, as from `smcore.ssmi.slope_of_a_noisy_line`.
     """
-    slopes = ordered(slopes, "slopes", "series", "trend")
+    slopes = ordered(slopes, "slopes", "series", "trend").expand_dims(panel=[""])
     bound = 10 * np.sqrt(12 / (years**2 - 1))  # since no correlation is above one
     bounds, shown = {f"bound, {bound:.3f}": bound}, [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1]
-    fig, (ax,) = drawing.lines_of({"": slopes}, 1.95, levels=bounds, style={"markersize": 2.5})
+    fig, (ax,) = drawing.lines_of(slopes, 1.95, levels=bounds, style={"markersize": 2.5})
     ax.set(xscale="log", ylim=(0, 1.1 * bound), ylabel=QUANTITIES["ssmi_slope"].title)
     ax.set_xticks(shown, map(drawing.numeral, shown))
     ax.minorticks_off()
@@ -302,9 +303,8 @@ def heat_map(values, *, quantity, row, col, panel):
     """Tables of colours with the numbers of a quantity; dimensions `row`, `col` and `panel`."""
     values = ordered(values, "values", panel, row, col)
     text = np.vectorize(lambda value: drawing.numeral(value, "z.2f"))(values)
-    panels = dict(zip(values[panel].values, zip(values, text)))
     options = {"columns": 1, "width": drawing.TWO_COLUMNS, "sharex": True}
-    return drawing.tables_of(panels, quantity, 0.24 + 0.2 * values.sizes[row], **options)[0]
+    return drawing.tables_of(values, text, quantity, 0.24 + 0.2 * values.sizes[row], **options)[0]
 
 
 @styled
@@ -316,15 +316,11 @@ def share_matrix(product, sources, *, rows):
     product = ordered(product, "product", rows, "experiment_id")
     sources = ordered(sources, "sources", "source_id", rows, "experiment_id")
     middle, *ends = (getattr(sources, of)("source_id") for of in ("median", "min", "max"))
-    panels = {
-        "product": (product, np.vectorize("{:.0f}".format)(product)),
-        "sources: median (range)": (
-            middle,
-            np.vectorize("{:.0f}  ({:.0f}–{:.0f})".format)(middle, *ends),
-        ),
-    }
-    height = 0.5 + 0.28 * product.sizes[rows]
-    return drawing.tables_of(panels, "drying_share", height, shrink=0.6, sharey=True)[0]
+    titles = ["product", "sources: median (range)"]
+    cells = xr.concat([product, middle], "panel").assign_coords(panel=titles)
+    span = np.vectorize("{:.0f}  ({:.0f}–{:.0f})".format)(middle, *ends)
+    text, height = [np.vectorize("{:.0f}".format)(product), span], 0.5 + 0.28 * product.sizes[rows]
+    return drawing.tables_of(cells, text, "drying_share", height, shrink=0.6, sharey=True)[0]
 
 
 @styled
@@ -338,8 +334,7 @@ def portrait(change, *, marks=None):
     cells = change.stack(column=["period", "experiment_id"])
     form = np.vectorize(lambda x: drawing.numeral(x, "z.1f" if abs(x) < 9.95 else "z.0f"))
     text = form(cells.fillna(0))
-    panels = dict(zip(change["region"].values, zip(cells, text)))
-    fig, axes = drawing.tables_of(panels, "change", 4, shrink=0.6, sharey=True)
+    fig, axes = drawing.tables_of(cells, text, "change", 4, shrink=0.6, sharey=True)
     width, (_, rows, columns) = change.sizes["experiment_id"], cells.shape
     starts = width * np.arange(change.sizes["period"])
     for ax in axes:
@@ -366,7 +361,7 @@ def portrait(change, *, marks=None):
 def quality_matrix(table):
     """Verdicts on the files of sources (rows) and experiments (columns): symbols on colours."""
     verdicts, known = table.to_numpy(), list(drawing.VERDICTS)
-    unknown = sorted(set(verdicts.ravel()) - set(known), key=str)
+    unknown = sorted(set(verdicts.flat) - set(known), key=str)
     if unknown:
         raise ValueError(f"`table` must hold verdicts out of {known}, got {unknown}")
     fig, (ax,) = figure_of([""], 0.3 + 0.165 * len(table))
@@ -417,10 +412,11 @@ def taylor(statistics, *, families=None):
     families, palette = families or {}, sns.color_palette("tab10")
     kinds = list(dict.fromkeys(families.values()))
     for number, (name, (ratio, r)) in enumerate(table.iterrows(), start=1):
-        style, family = {"clip_on": False, "label": f"{number} {printed(name)}"}, families.get(name)
-        if family:
-            kind, entry = kinds.index(family), f"{style['label']} ({family})"
-            style |= {"marker": "ov^P"[kind % 4], "color": palette[kind % 10], "label": entry}
+        style = {"clip_on": False, "label": f"{number} {printed(name)}"}
+        if name in families:
+            kind = kinds.index(families[name])
+            style |= {"marker": "ov^P"[kind % 4], "color": palette[kind % 10]}
+            style["label"] += f" ({families[name]})"
         mark(ax, np.arccos(r), ratio, name, **style)
         turn = np.deg2rad(100 * number)  # neighbours in the list have their numbers apart
         step = (7 * np.cos(turn), 7 * np.sin(turn))

@@ -28,6 +28,7 @@ from smcore.progress import duration, report
 from smcore.tensors import AUXILIARY, Statistics, month_index, open_inputs
 from smcore.ynet import YNet, YNetConfig, initialise_he
 
+CHAPTER = "02_ynet_training"  # which trains
 WARM_UP = 0.05  # share of the steps over which the learning rate rises
 DIVERGED = 100  # times the loss of an output of zero
 SHOWN = (1, 5)  # epochs whose weights are kept beside the best, to show how the network learns
@@ -154,11 +155,11 @@ def _fit(study, resume, workers):
         history.append({"epoch": 0, **row, "learning_rate": 0.0, "seconds": 0.0})
         save(final)
 
-    none = {"epoch": 0, "validation": math.inf}
-    best = min(history, key=lambda row: row["validation"], default=none)
+    nothing = {"epoch": 0, "validation": math.inf}
+    best = min(history, key=lambda row: row["validation"], default=nothing)
     batches_per_epoch = math.ceil(len(x) / preset.batch_size)
     steps = preset.epochs * batches_per_epoch
-    for epoch in range((history or [none])[-1]["epoch"] + 1, preset.epochs + 1):
+    for epoch in range((history or [nothing])[-1]["epoch"] + 1, preset.epochs + 1):
         if epoch - 1 - best["epoch"] >= (preset.patience or math.inf):
             break
         start = time.monotonic()
@@ -202,7 +203,7 @@ def _fit(study, resume, workers):
             best = row
             save(final)
         if epoch in SHOWN:
-            save(_shown(study, epoch))
+            save(study.model / f"epoch{epoch}.safetensors")
         save(odd if epoch % 2 else even, optimiser)  # one of the two is always whole
         say(
             f"epoch {epoch}/{preset.epochs}: loss {row['train']:.2e}, validation "
@@ -220,13 +221,13 @@ def load(study, *, epoch=None):
     ValueError if what it left is damaged or out of date; both name the chapter to run.
     """
     even, odd, path, finished = _files(study)
-    chapter = "02_ynet_training"
-    values = json.loads(store.checked(finished, chapter, study=study).read_text())
+    values = json.loads(store.checked(finished, CHAPTER, study=study).read_text())
     history = pd.DataFrame(values.pop("history")).set_index("epoch")
     if epoch is not None:
         last = odd if epoch % 2 else even
-        path = last if epoch == history.index[-1] else _shown(study, epoch)
-    checkpoint = _open(store.checked(path, chapter, study=study))
+        shown = study.model / f"epoch{epoch}.safetensors"
+        path = last if epoch == history.index[-1] else shown
+    checkpoint = _open(store.checked(path, CHAPTER, study=study))
     network = build(study)
     network.load_state_dict(checkpoint["network"])
     best = int(history["validation"].idxmin())
@@ -288,10 +289,6 @@ def _files(study):
     """The last even epoch, the last odd one, the best, and the history of a finished training."""
     names = ("even.safetensors", "odd.safetensors", "model.safetensors", "model.json")
     return [study.model / name for name in names]
-
-
-def _shown(study, epoch):
-    return study.model / f"epoch{epoch}.safetensors"
 
 
 def _recipe(study, *more):
