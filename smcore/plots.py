@@ -61,7 +61,7 @@ def maps(
 
     panels = [dict(zip(dims, values)) for values in product(*(field[dim].values for dim in dims))]
     columns = len(panels) if len(panels) <= 4 else int(np.ceil(np.sqrt(len(panels))))
-    if row is not None:
+    if row:
         columns = len(panels) // field.sizes[row]
     west, east, south, north = edges = drawing.extent(field)
     aspect = 1 / np.cos(np.deg2rad((south + north) / 2))  # true to scale in the middle
@@ -142,10 +142,9 @@ def seasonal_cycle(cycles):
 
 @styled
 def fan(series, *, band=None):
-    """Annual series of experiments, one panel a region: dimensions experiment_id, region, year.
+    """Annual series (experiment_id, region, year), one panel a region.
 
-    `band`, for all or some of them, has bound (low, high) as well and is shaded behind the lines;
-    its ``long_name`` stands in the legend.
+    Of a `band` (also bound: low, high) what lies between is shaded, called by its ``long_name``.
     """
     dims = ("region", "experiment_id", "year")
     fig, axes = drawing.series_of(series, "series", dims, 2, sharex=True)
@@ -161,9 +160,9 @@ def fan(series, *, band=None):
 
 @styled
 def loss_curve(history, *, best_epoch, baseline):
-    """Loss by epoch, a star on the kept one, and the errors of `baseline`, by name, as lines.
+    """Losses ``train`` and ``validation`` in (m3 m-3)2 by epoch, with a star on the kept one.
 
-    `history` has ``train`` and ``validation`` in (m3 m-3)2 by its index epoch.
+    The errors of `baseline`, by name, are lines across.
     """
     losses = history[["train", "validation"]].rename(columns={"train": "training"}).T
     losses = xr.DataArray(losses, dims=("line", "epoch")).expand_dims(panel=[""])
@@ -229,9 +228,8 @@ def ranking(table):
 def intervals(scores, *, label, better, line):
     """Scores with their intervals, the best on top, one panel for each thing scored against.
 
-    `scores` has ``value``, ``low`` and ``high`` (dataset, against), NaN without an interval, and
-    `label` names them with their units. `better` values lie "left" or "right"; that of the dataset
-    `line` runs through the panel.
+    ``value``, ``low`` and ``high`` (dataset, against; NaN without an interval), named with units by
+    `label`, are better to the "left" or "right"; that of the dataset `line` runs through the panel.
     """
     scores = scores.sortby(scores["value"].isel(against=0), ascending=better == "left")
     scores = scores.map(ordered, args=("scores", "against", "dataset"))
