@@ -75,13 +75,14 @@ def keeping(path, made=None):
 
     Recorded is the recipe `made`, by default the loaded code and what this process has checked.
     """
+    path = Path(path).absolute()
     with replacing(path) as part:
         yield part
-        _read.pop(str(Path(path).absolute()), None)  # no file is made from itself
+        _read.pop(str(path), None)  # no file is made from itself
         # The record first: whichever file a killed process leaves, its checksum is in there.
         entry = {"sha256": sha256(part), "recipe": beside(made or _session(), path)}
         entries = [entry, *([recorded(path)] if whole(path) else [])]
-        with replacing(_record_path(path)) as text:
+        with replacing(path.with_name(f".{path.name}.made")) as text:
             text.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
 
 
@@ -156,27 +157,19 @@ def _session():
 
 def beside(made, path):
     """A recipe whose inputs are named from the folder of a file, so that a study may be moved."""
-    inputs = {}
+    inputs, folder = {}, Path(path).absolute().parent
     for name, checksum in made["inputs"].items():
-        place = os.path.relpath(name, Path(path).absolute().parent)
         shipped = Path(name).parent == SHIPPED
-        inputs[f"shipped:{Path(name).name}" if shipped else place] = checksum
+        place = f"shipped:{Path(name).name}" if shipped else os.path.relpath(name, folder)
+        inputs[place] = checksum
     return made | {"inputs": inputs}
-
-
-def _record_path(path):
-    return Path(path).with_name(f".{Path(path).name}.made")
-
-
-@cache
-def _parsed(text):
-    return json.loads(text)
 
 
 def recorded(path):
     """The checksum and the recipe of a file as recorded, or None without a file or a record."""
+    path = Path(path)
     try:
-        entries = _parsed(_record_path(path).read_text(encoding="utf-8"))
+        entries = json.loads(path.with_name(f".{path.name}.made").read_text(encoding="utf-8"))
         content = sha256(path)
         return next((one for one in entries if one["sha256"] == content), entries[0])
     except (OSError, ValueError, LookupError, TypeError):
@@ -190,35 +183,30 @@ def whole(path):
 
 
 def fresh(path, made):
-    """Whether a file is whole and was made by this recipe: then it need not be made again."""
+    """Whether a file is whole and was made by this recipe."""
     return whole(path) and recorded(path)["recipe"] == beside(made, path)
 
 
 def differences(found, made):
     """In words, in what two recipes differ, paths by their names."""
     words = ["the code"] if found["code"] != made["code"] else []
-    for key in ("settings", "inputs"):
-        names = found[key].keys() | made[key].keys()
-        differ = [name for name in sorted(names) if found[key].get(name) != made[key].get(name)]
-        words += [os.path.basename(name) if key == "inputs" else name for name in differ]
+    for was, now in ((found[key], made[key]) for key in ("settings", "inputs")):
+        differ = [name for name in sorted(was | now) if was.get(name) != now.get(name)]
+        words += map(os.path.basename, differ)
     return ", ".join(words)
 
 
 def checked(path, chapter, *, study=None):
     """The path of a file that may be used: finished, whole, and made by what is there now.
 
-    FileNotFoundError without the file; ValueError if it is damaged, without a record, or stale:
-    made by other code, inputs or, with a `study`, settings than the present ones. The errors name
-    the `chapter` that makes it.
+    Else FileNotFoundError, or ValueError if it is damaged, has no record, or was made by other
+    code, inputs or, with a `study`, settings; they name the `chapter` that makes it.
     """
     path = Path(path).absolute()
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file yet; run chapter {chapter}")
     if not whole(path):
-        raise ValueError(
-            f"{path} is damaged: its content is not what was written; run chapter {chapter}, which "
-            "makes it anew"
-        )
+        raise ValueError(f"{path} is damaged, not what was written: run chapter {chapter} again")
     why = _stale(path)
     if study is not None:
         was = recorded(path)["recipe"]["settings"]
@@ -233,19 +221,16 @@ def checked(path, chapter, *, study=None):
 def _stale(path):
     """Why a file is not what would be made now: its code and inputs, and what these are made of."""
     made = recorded(path)["recipe"]
-    unknown = set(made["modules"]) - SOURCES.keys()
-    if unknown or code_digest(*made["modules"]) != made["code"]:
+    known = SOURCES.keys() >= set(made["modules"])
+    if not known or code_digest(*made["modules"]) != made["code"]:
         return [f"the code that made {path.name} has changed"]
     why = []
     for name, checksum in made["inputs"].items():
         source = Path(os.path.normpath(path.parent / name))
         found = recorded(source)
-        if found is None:
-            continue  # a native file, which the first chapter checks
-        if found["sha256"] != checksum:
-            why.append(f"{source.name} has changed")
-        else:
-            why += _stale(source)
+        if found is not None:  # a native file has no record: the first chapter checks it
+            same = found["sha256"] == checksum
+            why += _stale(source) if same else [f"{source.name} has changed"]
     return list(dict.fromkeys(why))
 
 
@@ -264,7 +249,7 @@ def _checksum(path, *_):
 def code_digest(*modules):
     """Checksum of the code of modules of smcore and of what they import, directly or not.
 
-    Docstrings, comments and blank lines do not count, nor do the modules in `WITHOUT_EFFECT`.
+    Docstrings, comments, blank lines and modules `WITHOUT_EFFECT` do not count.
     """
     names = sorted(imported_with(*modules))
     text = "\0".join(f"{name}\0{_bare(SOURCES[name])}" for name in names)
@@ -273,11 +258,10 @@ def code_digest(*modules):
 
 def imported_with(*modules):
     """Names of these modules of smcore and of those that they import, directly or not."""
-    found, waiting = set(), set(modules) - WITHOUT_EFFECT
-    while waiting:
+    found, waiting = set(), set(modules)
+    while waiting := waiting - found - WITHOUT_EFFECT:
         found |= waiting
-        needed = set().union(*(imports(SOURCES[name]) for name in waiting))
-        waiting = needed - found - WITHOUT_EFFECT
+        waiting = set().union(*(imports(SOURCES[name]) for name in waiting))
     return found
 
 
@@ -304,6 +288,6 @@ def _bare(code):
     for node in ast.walk(ast.parse(code)):
         match node:
             case ast.Expr(value=ast.Constant(value=str())):
-                for row in range(node.lineno - 1, node.end_lineno):
-                    lines[row] = ""
+                rows = slice(node.lineno - 1, node.end_lineno)
+                lines[rows] = [""] * len(lines[rows])
     return "\n".join(line.rstrip() for line in lines if line.strip())

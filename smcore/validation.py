@@ -163,7 +163,7 @@ def at_sites(fields, sites, area):
 
 
 def region_series(fields, masks, area):
-    """Means of datasets (by name) over boolean masks, with the dimensions dataset, site, time."""
+    """Means of datasets, by name, over boolean masks: dataset, time and the dimension of these."""
     weights = masks * area
     series = {name: field.weighted(weights).mean(["lat", "lon"]) for name, field in fields.items()}
     return metrics.together(series).assign_attrs(units="m3 m-3", long_name="water content")
