@@ -141,20 +141,23 @@ def seasonal_cycle(cycles):
 
 
 @styled
-def fan(series, *, band=None):
+def fan(series, *, sources=None):
     """Annual series (experiment_id, region, year), one panel a region.
 
-    Of a `band` (also bound: low, high) what lies between is shaded, called by its ``long_name``.
+    Behind them the range of `sources` (also source_id) is shaded, for the experiments they have.
     """
     dims = ("region", "experiment_id", "year")
     fig, axes = drawing.series_of(series, "series", dims, 2, sharex=True)
-    if band is not None:
-        band = ordered(band, "band", *dims[:2], "bound", "year").sel(bound=["low", "high"])
-        for (ax, region), name in product(zip(axes, series["region"].values), band[dims[1]].values):
-            colour, label = look(name)["color"], f"{printed(name)}, {band.attrs['long_name']}"
-            shade = {"facecolor": (colour, 0.2), "edgecolor": (colour, 0.7), "label": label}
+    if sources is not None:
+        sources = ordered(sources, "sources", *dims[:2], "source_id", "year")
+        low, high = sources.min("source_id"), sources.max("source_id")
+        shaded = product(zip(axes, series["region"].values), sources["experiment_id"].values)
+        for (ax, region), name in shaded:
+            colour, at = look(name)["color"], {"experiment_id": name, "region": region}
+            shade = {"facecolor": (colour, 0.2), "edgecolor": (colour, 0.7)}
             shade |= {"linestyle": look(name)["linestyle"], "linewidth": 0.5, "zorder": 0}
-            ax.fill_between(band["year"], *band.sel(experiment_id=name, region=region), **shade)
+            shade["label"] = f"{printed(name)}, sources"
+            ax.fill_between(sources["year"], low.sel(at), high.sel(at), **shade)
     return legend(fig, ncols=5)
 
 
