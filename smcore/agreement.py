@@ -169,7 +169,7 @@ def product_and_sources(study, static, *, indices=INDICES, **asked):
     asked |= {"study": study, "experiments": study.experiments, "indices": indices}
     sources = grids.on_cells_of(scenario_trends(read, std=std, **asked), static["land"])
     std = regrid.upsampled(std, static).assign_attrs(std.attrs)
-    return scenario_trends(partial(_product, study), std=std, **asked), sources
+    return scenario_trends(partial(product.fused, study), std=std, **asked), sources
 
 
 def water_trends(study, static, experiments):
@@ -193,11 +193,8 @@ def water_trends(study, static, experiments):
         asked = {"indices": ["theta"], "baseline": study.periods.future, "std": None, "mean": mean}
         return scenario_trends(read, experiments, study=study, **asked)["slope"].squeeze("index")
 
-    found = {f"ynet_{name}": slope(partial(_product, one)) for name, one in study.presets.items()}
+    readers = {f"ynet_{name}": partial(product.fused, one) for name, one in study.presets.items()}
+    found = {name: slope(read) for name, read in readers.items()}
     found |= {"delta_change": slope(raw, on_fine), "delta_change_31": slope(smooth, on_fine)}
     known = {"truth": slope(lambda run: demo.truth(study, run)["theta"])} if study.synthetic else {}
     return found | known
-
-
-def _product(study, experiment_id):
-    return product.open_product(study.product(experiment_id)).load()

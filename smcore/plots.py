@@ -125,10 +125,10 @@ def maps(
 
 
 @styled
-def time_series(series, *, x="time", line="dataset", panel="region", band=None):
+def time_series(series, *, x="time", line="dataset", panel="region", sources=None):
     """Lines along `x` ("time", "month" from 1 to 12 or "year"), of water content if not named.
 
-    Of a `band` (also bound: low, high) what lies between is shaded, called by its ``long_name``.
+    Behind them the range of `sources` (also source_id) is shaded, for the experiments they have.
     """
     series, theta = ordered(series, "series", panel, line, x).sortby(x), QUANTITIES["theta"]
     fig, axes = figure_of(series[panel].values, sharex=True, **drawing.FIGURES["lines"][x])
@@ -138,13 +138,14 @@ def time_series(series, *, x="time", line="dataset", panel="region", band=None):
     fig.supylabel(f"{series.attrs.get('long_name', theta.label)} ({units})")
     if x == "month":
         axes[0].set_xticks(range(1, 13), "JFMAMJJASOND")
-    if band is not None:
-        band = ordered(band, "band", panel, line, x, "bound").sel(bound=["low", "high"])
-        for (ax, here), name in product(zip(axes, series[panel].values), band[line].values):
-            colour, label = look(name)["color"], f"{printed(name)}, {band.attrs['long_name']}"
-            shade = {"facecolor": (colour, 0.2), "edgecolor": (colour, 0.7), "label": label}
-            shade |= {"linestyle": look(name)["linestyle"]} | PARTS["band"]
-            ax.fill_between(band[x], *band.sel({panel: here, line: name}).T, **shade)
+    if sources is not None:
+        sources = ordered(sources, "sources", panel, line, "source_id", x)
+        low, high = sources.min("source_id"), sources.max("source_id")
+        for (ax, here), name in product(zip(axes, series[panel].values), sources[line].values):
+            at, colour, label = {panel: here, line: name}, look(name)["color"], printed(name)
+            shade = {"facecolor": (colour, 0.2), "edgecolor": (colour, 0.7)} | PARTS["band"]
+            shade |= {"linestyle": look(name)["linestyle"], "label": f"{label}, sources"}
+            ax.fill_between(sources[x], low.sel(at), high.sel(at), **shade)
     return legend(fig, ncols=5)
 
 

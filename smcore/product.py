@@ -143,3 +143,8 @@ def open_product(path):
     theta = dataset["theta"].drop_vars("depth")
     theta.attrs |= {"title": dataset.attrs["title"], "network": dataset.attrs["network"]}
     return theta
+
+
+def fused(study, experiment_id):
+    """Theta of one experiment of a study's own product, see :func:`open_product`, loaded."""
+    return open_product(study.product(experiment_id)).load()

@@ -410,21 +410,21 @@ def test_time_series_have_the_colours_of_the_ipcc():
     assert names == ["historical", "SSP1-2.6", "SSP2-4.5", "SSP3-7.0", "SSP5-8.5"]
 
 
-def test_time_series_shade_a_band_behind_the_lines():
+def test_time_series_shade_the_range_of_sources_behind_the_lines():
     coords = {"experiment_id": SCENARIOS, "region": ["north"], "year": [2015, 2016]}
     series = xr.DataArray(np.ones((4, 1, 2)), coords, tuple(coords))
     ends = series.sel(experiment_id=["ssp126", "ssp585"])
-    band = xr.concat([ends - 0.5, ends + 1], pd.Index(["low", "high"], name="bound"))
+    sources = xr.concat([ends + 1, ends, ends - 0.5], pd.Index(["A", "B", "C"], name="source_id"))
     years = {"x": "year", "line": "experiment_id"}
-    fig = draw(plots.time_series(series, band=band.assign_attrs(long_name="sources"), **years))
+    fig = draw(plots.time_series(series, sources=sources, **years))
     shades = fig.axes[0].collections
     assert [to_hex(shade.get_facecolor()[0]) for shade in shades] == ["#173c66", "#951b1e"]
     corners = shades[0].get_paths()[0].vertices
     assert (corners[:, 1].min(), corners[:, 1].max()) == (0.5, 2)
     names = [text.get_text() for text in fig.legends[0].get_texts()]
     assert {"SSP1-2.6, sources", "SSP5-8.5, sources"} < set(names)
-    with pytest.raises(ValueError, match="`band` must have the dimensions"):
-        plots.time_series(series, band=ends, **years)
+    with pytest.raises(ValueError, match="`sources` must have the dimensions"):
+        plots.time_series(series, sources=ends, **years)
 
 
 def test_time_series_refuse_other_dimensions():
