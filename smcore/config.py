@@ -185,11 +185,11 @@ class Study(Strict):
     def _changes_of_presets(cls, compared, info):
         if not isinstance(compared := compared or {}, dict):
             raise ValueError("expected presets with their changes, such as anchored: {}")
-        own, named = getattr(info.data.get("network"), "name", None), {}
-        for name, keys in compared.items():
-            keys = keys or {}
+        own = getattr(info.data.get("network"), "name", None)
+        named = {name: keys or {} for name, keys in compared.items() if name != own}
+        for name, keys in named.items():
             named[name] = {"name": name} | keys if isinstance(keys, dict) else keys
-        return {name: keys for name, keys in named.items() if name != own}
+        return named
 
     @classmethod
     def load(cls, profile, **overrides):
@@ -227,8 +227,8 @@ class Study(Strict):
         raw["directory"] = raw.get("directory") or f"data/{path.stem}"
         problems, training = [], raw.pop("training", None) or {}
         if not isinstance(training, dict):
-            problems = [f"training: {training!r}: expected `key: value` lines such as epochs: 3"]
-            training = {}
+            text = f"training: {training!r}: expected `key: value` lines such as epochs: 3"
+            problems, training = [text], {}
         raw["network"] = {"name": raw.get("network")} | training
         if isinstance(raw.get("seeds"), list | tuple) and raw["seeds"]:
             raw["network"]["seed"] = raw["seeds"][0]
@@ -309,13 +309,13 @@ class Study(Strict):
     @property
     def outline(self):
         """The polygons of the study area as one shapely geometry, in degrees."""
+        countries = self.study_area.countries
         features = json.loads((ROOT / "data" / "countries.geojson").read_text())["features"]
-        shapes, wanted = {str(one["properties"]["id"]): one for one in features}, self.study_area
-        if unknown := sorted(set(wanted.countries) - set(shapes)):
+        shapes = {str(one["properties"]["id"]): one["geometry"] for one in features}
+        if unknown := sorted(set(countries) - set(shapes)):
             text = f"study_area.countries: {unknown}: no such codes in data/countries.geojson"
             raise ValueError(f"{text}; expected ISO 3166-1 numeric codes such as '156'")
-        geometries = (shapes[code]["geometry"] for code in wanted.countries)
-        return shapely.union_all([*map(shapely.geometry.shape, geometries)])
+        return shapely.union_all([shapely.geometry.shape(shapes[code]) for code in countries])
 
     @property
     def chapters(self):

@@ -257,10 +257,9 @@ def season_findings(slopes, static, study, *, baseline):
     add("winter-south", fast, form="{:.1f} %", at="south")
     dry, cold = share(slopes < 0), mean(winter, "south")
     least, most = dry.idxmin("season"), dry.idxmax("season")
-    note = "season with the smallest drying area"
-    add("summer-wettest", least, least == "JJA", "{}", note)
-    note = f"season with the largest drying area; mean winter slope{where['south']}"
-    note = f"{note}: {listed(cold[0])}"
+    add("summer-wettest", least, least == "JJA", "{}", "season with the smallest drying area")
+    south = f"mean winter slope{where['south']}: {listed(cold[0])}"
+    note = f"season with the largest drying area; {south}"
     add("winter-driest", most, (most == "DJF") & (cold < 0), "{}", note, needs="south")
     wetting, note = mean(summer.where(summer > 0)), "mean over the cells that become wetter"
     add("summer-wetting", wetting, wetting > paper["summer-wetting"]["limit"], "{:.3f}", note)
