@@ -51,8 +51,8 @@ def label(name):
 
 def paper_claims():
     """The paper's statements by id, as in ``data/paper_claims.yml``."""
-    listed = yaml.safe_load((ROOT / "data" / "paper_claims.yml").read_text(encoding="utf-8"))
-    return {claim["id"]: claim for claim in listed["claims"]}
+    text = (ROOT / "data" / "paper_claims.yml").read_text(encoding="utf-8")
+    return {claim["id"]: claim for claim in yaml.safe_load(text)["claims"]}
 
 
 def _once(values):
@@ -83,13 +83,13 @@ def _model_table(path):
     return pd.read_csv(path, keep_default_na=False).set_index("source_id")
 
 
-def _in_the_table(sources, info):
-    table, problems = info.data.get("model_table"), []
-    models = list(_model_table(table).index) if table else sources
-    for name in sorted(set(sources) - set(models)):
-        hint = _near(name, models, f"add it to {table.name}")
-        problems.append(f"sources: {name!r}: not in the model table; {hint}")
-    return refused(sources, problems)
+def _in_the_table(source_id, info):
+    table = info.data.get("model_table")
+    known = list(_model_table(table).index) if table else [source_id]
+    if source_id not in known:
+        hint = _near(source_id, known, f"add it to {table.name}")
+        raise ValueError(f"not in the model table; {hint}")
+    return source_id
 
 
 def _of_the_sources(value, info):
@@ -117,13 +117,11 @@ def _of_the_chapters(regions):
     return refused(regions, [text] if missing else [])
 
 
-def _in_the_domain(sites, info):
-    box, problems = info.data.get("domain"), []
-    for name, (lon, lat) in sites.items():
-        if box and not (box.west <= lon <= box.east and box.south <= lat <= box.north):
-            text = "expected longitude and latitude in the domain"
-            problems.append(f"sites.{name}: {[lon, lat]}: {text}, {box}")
-    return refused(sites, problems)
+def _in_the_domain(site, info):
+    box, (lon, lat) = info.data.get("domain"), site
+    if box and not (box.west <= lon <= box.east and box.south <= lat <= box.north):
+        raise ValueError(f"expected longitude and latitude in the domain, {box}")
+    return site
 
 
 Version = Annotated[str, Field(pattern=r"^v\d+$")]  # of a data set, such as v20190815
@@ -132,25 +130,22 @@ Experiments = Annotated[
     tuple[Literal[SCENARIOS], ...],
     AfterValidator(lambda names: tuple(sorted(_once(names), key=SCENARIOS.index))),
 ]
-Sources = Annotated[tuple[str, ...], AfterValidator(_once), AfterValidator(_in_the_table)]
+Source = Annotated[str, AfterValidator(_in_the_table)]
+Site = Annotated[tuple[float, float], AfterValidator(_in_the_domain)]  # longitude, latitude
 
 
 class Study(Strict):
-    """One study: sources, experiments, periods, domain, grids, directories, network.
-
-    Load it with `Study.load`; its fields are the keys of ``notebooks/profiles/<name>.yml``.
-    """
+    """One study; its fields are the keys of ``notebooks/profiles/<name>.yml``: see `load`."""
 
     name: str
     title: str
     network: Network
-    # presets that are trained and scored beside it, with their changes
-    compared: dict[str, Network] = {}
+    compared: dict[str, Network] = {}  # presets to train and score beside it, with changes
     # an ensemble of networks, one for each; by default one network with the seed of the preset
     seeds: Annotated[tuple[int, ...], AfterValidator(_once)] = ()
     model_table: Annotated[Place, AfterValidator(_existing)]
     # by default those that the table marks
-    sources: Sources = Field(default=None, min_length=1, validate_default=True)
+    sources: Annotated[tuple[Source, ...], AfterValidator(_once), Field(min_length=1)] = None
     experiments: Experiments = Field(default=SCENARIOS, min_length=1)
     periods: Periods
     domain: Annotated[Domain, AfterValidator(_in_whole_cells)] = Domain()
@@ -163,13 +158,11 @@ class Study(Strict):
     accepted: dict[str, tuple[Literal[tuple(ACCEPTABLE)], ...]] = {}  # by source
     study_area: StudyArea
     regions: Annotated[dict[str, Region], AfterValidator(_of_the_chapters)]
-    # longitude, latitude
-    sites: Annotated[dict[str, tuple[float, float]], AfterValidator(_in_the_domain)]
+    sites: dict[str, Site]
     directory: Place
-    cmip6_directory: Place = Field(default=None, validate_default=True)
-    era5land_directory: Place = Field(default=None, validate_default=True)
-    # tables and numbers that the chapters leave
-    results: Place = Field(default=None, validate_default=True)
+    cmip6_directory: Place = None
+    era5land_directory: Place = None
+    results: Place = None  # tables and numbers that the chapters leave
     demo: DemoWorld | None = None
     _named = field_validator("versions", "accepted", "demo")(_of_the_sources)
 
@@ -207,8 +200,8 @@ class Study(Strict):
         profile : str or Path
             Name of a profile in ``notebooks/profiles``, or the path of a YAML file.
         **overrides
-            Keys of the profile with other values, mappings merged into the profile's; ``None``,
-            also inside a mapping, means "as the profile says".
+            Keys with other values, mappings merged into the profile's; ``None``, also inside a
+            mapping, means "as the profile says".
 
         Raises
         ------
@@ -234,8 +227,8 @@ class Study(Strict):
         raw["directory"] = raw.get("directory") or f"data/{path.stem}"
         problems, training = [], raw.pop("training", None) or {}
         if not isinstance(training, dict):
-            problems = [f"training: {training!r}: expected `key: value` lines such as epochs: 3"]
-            training = {}
+            text = f"training: {training!r}: expected `key: value` lines such as epochs: 3"
+            problems, training = [text], {}
         raw["network"] = {"name": raw.get("network")} | training
         if isinstance(raw.get("seeds"), list | tuple) and raw["seeds"]:
             raw["network"]["seed"] = raw["seeds"][0]
@@ -302,9 +295,9 @@ class Study(Strict):
         return self.directory / "products" / f"{self.network.name}-{key}" / name
 
     def settings(self, *keys):
-        """Plain values by key, for the records of what is kept; None where there is no such key.
+        """Plain values by key, such as ``periods.train``, or None, for the records of what is kept.
 
-        ``periods.train``; ``models.NorESM2-LM.grid_label``, from the model table.
+        ``models.NorESM2-LM.grid_label`` is of the model table.
         """
         values = self.model_dump(mode="json")
         found = dict.fromkeys(keys, values | {"models": self.models.astype(str).to_dict("index")})
@@ -316,15 +309,13 @@ class Study(Strict):
     @property
     def outline(self):
         """The polygons of the study area as one shapely geometry, in degrees."""
-        collection = json.loads((ROOT / "data" / "countries.geojson").read_text())
-        shapes = {
-            str(feature["properties"]["id"]): shapely.geometry.shape(feature["geometry"])
-            for feature in collection["features"]
-        }
-        if unknown := sorted(set(self.study_area.countries) - set(shapes)):
+        countries = self.study_area.countries
+        features = json.loads((ROOT / "data" / "countries.geojson").read_text())["features"]
+        shapes = {str(one["properties"]["id"]): one["geometry"] for one in features}
+        if unknown := sorted(set(countries) - set(shapes)):
             text = f"study_area.countries: {unknown}: no such codes in data/countries.geojson"
             raise ValueError(f"{text}; expected ISO 3166-1 numeric codes such as '156'")
-        return shapely.union_all([shapes[code] for code in self.study_area.countries])
+        return shapely.union_all([shapely.geometry.shape(shapes[code]) for code in countries])
 
     @property
     def chapters(self):

@@ -84,27 +84,23 @@ def mann_kendall(series, *, dim="year", method="ar1"):
     doi:10.1023/B:WARM.0000043140.61082.60): with n values, m(k) pairs of them at lag k and the
     lag-1 autocorrelation rho, the variance grows by n/n* = 1 + 2/n sum(m(k) rho**k). Detrending
     leaves the autocorrelation r of the sample too small, hence rho = (n r + 2) / (n - 4), within
-    0 to 1 (Hamed 2009, doi:10.1016/j.jhydrol.2009.01.040). As mean, slope and rho are estimated
-    from n* effective values, p is read from Student's t with n* - 3 degrees of freedom: our
-    choice, by the measured size. Only "ar1" holds its level on AR(1) series
-    (``data/test_size.csv``); on series that remember longer, none does.
+    0 to 1 (Hamed 2009, doi:10.1016/j.jhydrol.2009.01.040); p is read from Student's t with n* - 3
+    degrees of freedom, as three numbers are estimated: our choice, by the measured size. Only
+    "ar1" holds its level on AR(1) series (``data/test_size.csv``), none on longer memories.
 
-    With gaps, a lag is one of the calendar, and r is taken at the shortest lag L with at least
-    half as many pairs as the lag with most, rho as its L-th root: a series observed every second
-    year gets the result of the shorter series.
+    With gaps, a lag is one of the calendar, and rho the L-th root of r at the shortest lag L with
+    at least half as many pairs as the lag with most: what is observed every second year gets the
+    result of the shorter series.
     """
     if method not in METHODS:
         raise ValueError(f"`method` must be one of {METHODS}, got {method!r}")
     steps = np.diff(_position(series, dim))
     if not np.allclose(steps, steps[:1]):
-        raise ValueError(
-            f"`{dim}` must be evenly spaced, because lags are counted in steps, got steps of "
-            f"{steps.min():g} to {steps.max():g}; reindex `series` so that gaps are NaN"
-        )
-    test, position = (
-        partial(_mann_kendall, method=method),
-        np.arange(series.sizes[dim], dtype=float),
-    )
+        got = f"got steps of {steps.min():g} to {steps.max():g}"
+        text = f"`{dim}` must be evenly spaced, because lags are counted in steps, {got}"
+        raise ValueError(f"{text}; reindex `series` so that gaps are NaN")
+    test = partial(_mann_kendall, method=method)
+    position = np.arange(series.sizes[dim], dtype=float)
     return _per_cell(test, series, dim, position, ["p_value", "z", "score", "tau"])
 
 
@@ -150,19 +146,17 @@ def false_discovery_rate(p_value, *, alpha=0.10):
 def trend(theta, period, *, baseline=None, standard_deviation=None, mean=annual_mean, test=True):
     """``slope`` (Theil-Sen) of yearly means per decade and ``p_value`` (Mann-Kendall, "ar1").
 
-    `theta` is the water content in m3 m-3, one value per month along ``time``, `period` the first
-    and last year, both included, and `mean` takes months to years: ``seasonal_mean`` adds the
-    dimension ``season``. With a `baseline` the trend is that of the index :func:`smcore.ssmi.ssmi`
-    with its `standard_deviation`. Without `test` there is no ``p_value``.
+    `theta` is in m3 m-3, by months along ``time``, `period` the first and last year, and `mean`
+    takes months to years: ``seasonal_mean`` adds ``season``. With a `baseline` the trend is that of
+    the index :func:`smcore.ssmi.ssmi` with its `standard_deviation`. ``p_value`` only by `test`.
     """
     if baseline is None and standard_deviation is not None:
         raise ValueError("`standard_deviation` is that of an index: give its `baseline`, too")
-    monthly = theta
     if baseline is not None:
-        monthly = ssmi(theta, baseline=baseline, standard_deviation=standard_deviation)
-    yearly = mean(monthly).sel(year=slice(*map(int, period)))
+        theta = ssmi(theta, baseline=baseline, standard_deviation=standard_deviation)
+    yearly = mean(theta).sel(year=slice(*map(int, period)))
     result = (10 * theil_sen(yearly)["slope"]).to_dataset(name="slope")
-    result["slope"].attrs = {"units": _per("decade", monthly.attrs.get("units", ""))}
+    result["slope"].attrs = {"units": _per("decade", theta.attrs.get("units", ""))}
     if test:
         result["p_value"] = mann_kendall(yearly)["p_value"]
     return result
@@ -175,15 +169,12 @@ def _per(step, units):
 def _position(series, dim):
     """The coordinate of `dim`, numeric and ascending."""
     if dim not in series.dims:
-        raise ValueError(
-            f"`dim` must be a dimension of `series`, got {dim!r}, not in {series.dims}"
-        )
+        raise ValueError(f"`dim` must be a dimension of `series`, got {dim!r}, not {series.dims}")
     position = series[dim].values
     if position.dtype.kind not in "iuf" or not (np.diff(position) > 0).all():
-        raise ValueError(
-            f"`{dim}` must be numeric and ascending, got {position.dtype} from {position[0]} to "
-            f"{position[-1]}; take annual or seasonal means first"
-        )
+        got = f"{position.dtype} from {position[0]} to {position[-1]}"
+        text = f"`{dim}` must be numeric and ascending, got {got}"
+        raise ValueError(f"{text}; take annual or seasonal means first")
     return position.astype(float)
 
 
@@ -253,9 +244,9 @@ def _differences(values, out):
 
 
 def _select(slopes, ranks):
-    """Values that would stand at `ranks`, (cells, ranks), if each row of `slopes` were sorted.
+    """Values at `ranks`, (cells, ranks), were each row of `slopes` sorted, which it partly becomes.
 
-    Sorts, in place, what lies between the lowest and the highest of all ranks; NaN comes last.
+    NaN comes last.
     """
     first, last = ranks.min(), ranks.max()
     slopes.partition(first, axis=1)  # numpy vectorises it for one rank at a time
@@ -298,9 +289,9 @@ def _mann_kendall(values, slopes, n, method):
         # from 1, as in pymannkendall: rounding decides which two values are tied
         detrended = values - np.arange(1, values.shape[1] + 1) * slope[:, None]
         if method == "hamed_rao":
-            variance *= _hamed_rao_factor(detrended)
+            variance *= _hamed_rao_factor(detrended, n[:, None])
         else:
-            factor = _ar1_factor(values, detrended)
+            factor = _ar1_factor(values, detrended, n[:, None])
             variance *= factor
             freedom = n / factor - 3
 
@@ -310,10 +301,9 @@ def _mann_kendall(values, slopes, n, method):
     return p_value, z, score, score / number
 
 
-def _hamed_rao_factor(detrended):
+def _hamed_rao_factor(detrended, n):
     """n/n* of Hamed and Rao (1998): how much autocorrelation inflates the score's variance."""
     present = np.isfinite(detrended)
-    n = present.sum(axis=1, keepdims=True)
     ranks = rankdata(detrended, axis=1, nan_policy="omit") - (n + 1) / 2  # less their mean
     covariance = _lagged_products(np.where(present, ranks, 0))
     # all ranks equal: no autocorrelation
@@ -324,10 +314,9 @@ def _hamed_rao_factor(detrended):
     return 1 + (weight * np.where(significant, r, 0))[:, 1:].sum(axis=1)
 
 
-def _ar1_factor(values, detrended):
+def _ar1_factor(values, detrended, n):
     """n/n* of Yue and Wang (2004) for an AR(1) process, its autocorrelation without bias."""
     present = np.isfinite(detrended)
-    n = present.sum(axis=1, keepdims=True)
     mean = np.nanmean(detrended, axis=1, keepdims=True)
     covariance = _lagged_products(np.where(present, detrended - mean, 0))
     rounding = n * (1e-12 * np.nanmax(abs(values), axis=1, keepdims=True)) ** 2
