@@ -13,7 +13,8 @@ import pandas as pd
 import xarray as xr
 
 from smcore import native
-from smcore.native import STANDARD_GRAVITY, Problem, collecting, kind_of, shown
+from smcore.grids import STANDARD_GRAVITY
+from smcore.native import Problem, collecting, kind_of, shown
 
 LAYERS = {"0-7cm": {"swvl1": 1.0}, "0-10cm": {"swvl1": 0.7, "swvl2": 0.3}}
 UNITS = {  # the first is what the store writes
@@ -76,11 +77,10 @@ def open_swvl(paths, *, depth="0-7cm", period=None):
         if field.name in LAYERS[depth]:
             with collecting(problems, Path(field.path)):
                 parts.append(_monthly(field))
-    for part in native.on_one_grid(parts, problems):
-        layers.setdefault(part.name, []).append(part)
-    for name, some in layers.items():
-        layers[name], repeats = native.join(some, tolerance=SAME, limits=LIMITS[name])
-        problems += [[kind, f"{f}: {t}"] for kind, f, t in repeats if kind != "repeated_months"]
+    parts = native.on_one_grid(parts, problems)
+    for name in LAYERS[depth]:
+        if some := [part for part in parts if part.name == name]:
+            layers[name] = native.join(some, problems, tolerance=SAME, limits=LIMITS[name])
 
     months = pd.DatetimeIndex([]).append([layer.indexes["time"] for layer in layers.values()])
     months = native.month_range(period) if period else months.unique().sort_values()
@@ -145,8 +145,9 @@ def find_files(folder):
 
 
 def _refuse(problems):
-    if problems:
-        raise ValueError("\n".join(text for _, text in problems))
+    """ValueError with a line for each problem, of which equal months that come twice are none."""
+    if lines := [text for kind, text in problems if kind != "repeated_months"]:
+        raise ValueError("\n".join(lines))
 
 
 def _is_folder(paths):
@@ -220,8 +221,7 @@ def _open(path, names):
                 held.add(eccodes.codes_get(message, "shortName"))
                 eccodes.codes_release(message)
     except eccodes.CodesInternalError as error:
-        text = f"truncated or damaged GRIB ({error}): fetch it again"
-        raise Problem("unreadable", text) from error
+        raise EOFError(f"GRIB: {error}") from error
     for name in held.intersection(names):
         # One variable at a time, because different types of level make no dataset; no index file.
         one = {"filter_by_keys": {"shortName": name}, "time_dims": ("valid_time",), "indexpath": ""}

@@ -396,6 +396,19 @@ def test_open_mrsos_refuses_a_file_of_another_experiment_under_this_name(write):
             opened(path, accepted=accepted)
 
 
+@pytest.mark.parametrize(
+    ("units", "days"), [("months", 30), ("minutes", 1 / 1440), ("s", 1 / 86400), ("hr", 1 / 24)]
+)
+def test_open_mrsos_reads_the_units_of_the_time_axis(write, units, days):
+    path = write(calendar="360_day")
+    with netCDF4.Dataset(path, "a") as file:
+        file["time"].units = f"{units} since 1850-01-01"
+        file["time_bnds"][:] = file["time_bnds"][:] / days
+        file["time"][:] = file["time"][:] / days
+    theta = opened(path)
+    assert list(theta.indexes["time"]) == list(pd.date_range("2000-01", "2000-12", freq="MS"))
+
+
 @pytest.mark.parametrize("kind", ["zero", "equal", "first zero", "shifted"])
 def test_open_mrsos_does_not_trust_impossible_bounds(write, kind):
     path = write(stamp="start")
