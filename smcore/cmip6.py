@@ -29,8 +29,7 @@ SAME = 1e-5  # m3 m-3; a month that comes twice differs by less
 MARGIN = 6.0  # degrees around a region that regridding may need
 DRY = 1e-4  # m3 m-3: a cell that never holds more is ocean or ice
 MOST_CELLS = 0.95  # share of the cells with values that every month must have
-# Problems that let a study go on. Every other kind is an error: some a profile may accept
-# (`config.ACCEPTABLE`), the rest nothing but another file cures.
+# Problems that let a study go on. All others are errors, some of which a profile may accept.
 WARNINGS = {"filled_month", "repeated_months", "undeclared_fill", "dry_cells", "clipped"}
 WARNINGS |= {"changing_mask", "depth"}
 
@@ -98,17 +97,15 @@ def find_sources(directory):
     Parameters
     ----------
     directory : str or Path
-        Top of the archive; below it any folders, best those of the data reference syntax,
-        whose last folder is the version. Institutions are not looked at: a centre's scenarios
-        may come from another one.
+        Top of the archive. Of the folders below it only the last counts, as the version: a
+        centre's scenarios may come from another institution.
 
     Returns
     -------
     pd.DataFrame
         One row per file: ``source_id``, ``experiment_id``, ``variant_label``, ``grid_label``,
         ``version``, ``first`` and ``last`` (YYYYMM), ``path``. A file of another name has the
-        facets of its attributes and no ``first`` and ``last``; those that hold no monthly
-        ``mrsos`` are listed in ``attrs["ignored"]``.
+        facets of its attributes and no months; ``attrs["ignored"]`` has those of another kind.
 
     Raises
     ------
@@ -121,16 +118,16 @@ def find_sources(directory):
             continue
         match = FILE_NAME.fullmatch(path.name)
         facets = match.groupdict() if match else _facets_inside(path)
-        version = path.parent.name if re.fullmatch(r"v\d+", path.parent.name) else ""
+        facets["version"] = path.parent.name if re.fullmatch(r"v\d+", path.parent.name) else ""
         if (facets["variable_id"], facets["table_id"]) == ("mrsos", "Lmon"):
-            rows.append(facets | {"version": version, "path": path})
+            rows.append(facets | {"path": path})
         else:
             ignored.append(str(path))
     if not rows:
-        text = f"no monthly mrsos below {directory}: expected files named "
-        text += "mrsos_Lmon_<source>_<experiment>_<member>_<grid>_<YYYYMM>-<YYYYMM>.nc"
+        name = "mrsos_Lmon_<source>_<experiment>_<member>_<grid>_<YYYYMM>-<YYYYMM>.nc"
         others = f"; damaged, or of another kind: {', '.join(ignored)}" if ignored else ""
-        raise FileNotFoundError(text + others)
+        text = f"no monthly mrsos below {directory}: expected files named {name}{others}"
+        raise FileNotFoundError(text)
     files = pd.DataFrame(rows)[[*FACETS, "version", "first", "last", "path"]]
     files.attrs["ignored"] = ignored
     return files
@@ -149,8 +146,7 @@ def _facets_inside(path):
 def select_files(files, source_id, experiment_id, **facets):
     """The rows of `find_sources` that make up one series; a `Problem` says what there is instead.
 
-    Of the `facets`, ``variant_label`` and ``grid_label`` may be left out where there is only one;
-    ``version``, such as ``v20190815``, is by default the newest.
+    Of the `facets` the version is by default the newest; any other needs no value if it has one.
     """
     here = files[(files["source_id"] == source_id) & (files["experiment_id"] == experiment_id)]
     if here.empty:
@@ -214,10 +210,9 @@ def read_series(
 ):
     """theta(time, lat, lon) in m3 m-3 of one series, None if it has errors, and its QualityReport.
 
-    `files` are from `find_sources`; only values in the `region` (a Domain) and `MARGIN` around it
-    are read and checked; `accepted` kinds of error do no harm. With ``missing_first_month`` as
-    "climatology" a first month that alone is missing in the `period` is the mean of that calendar
-    month over the next ten years. Irregular grids keep their dimensions (xESMF must be there).
+    Read is the `region` (a Domain) with `MARGIN`; irregular grids keep their dimensions (time, i).
+    ``missing_first_month="climatology"`` puts the mean of that month over the next ten years where
+    the first month of the `period`, and no other, is missing.
     """
     report, parts, theta = QualityReport(source_id, experiment_id, accepted=[*accepted]), [], None
     with collecting(report.problems, f"{source_id} {experiment_id}"):
@@ -286,11 +281,11 @@ def _months(dataset):
         calendar = time.attrs.get("calendar", "standard")
         zero, one = cftime.num2date([0, 1], time.attrs["units"], calendar)
         days = (high - low) * ((one - zero) / timedelta(days=1))
-        holds = ((low <= time.values) & (time.values <= high)).all()
-        daily = holds and ((days > 0) & (days < 20)).all()
+        days[(time.values < low) | (high < time.values)] = np.nan  # such bounds mean nothing
+        daily = ((days > 0) & (days < 20)).all()
         # The stamp may be any instant of the month, even its end: the middle is safe.
         middle = native.months(time.variable.copy(data=(low + high) / 2))
-        if holds and (days > 20).all() and middle.nunique() >= months.nunique():
+        if (days > 20).all() and middle.nunique() >= months.nunique():
             months = middle
     if daily or months.nunique() * 2 < months.size:
         raise Problem("frequency", "more than one step a month: fetch monthly means, table Lmon")
@@ -300,9 +295,8 @@ def _months(dataset):
 def _note(row, dataset, months, report):
     """Note what a file says of itself, and where its name and its layer are not what they seem."""
     held = {name: str(value).strip() for name, value in dataset.attrs.items()}
-    differ = [key for key in FACETS if held.get(key, "") not in ("", getattr(row, key))]
     text = "the name disagrees with {}: fetch it again, or give it the name of what it is"
-    if differ:
+    if differ := [key for key in FACETS if held.get(key, "") not in ("", getattr(row, key))]:
         words = ", ".join(f"{key} {held[key]}" for key in differ)
         raise Problem("facets", text.format(f"the attributes, {words}"))
     inside = f"{months.min():%Y%m}-{months.max():%Y%m}"
@@ -338,9 +332,9 @@ def _series(parts, rows, period, missing_first_month, report):
         if missing.size and not filled:
             text = f"{missing.size} of {wanted.size} months are missing ({shown(missing)}): "
             text += "set missing_first_month: climatology in the profile, or " if fillable else ""
-            text += "fetch the files, shorten the period or leave the source out; "
+            text += "fetch the files, shorten the period or leave the source out (other versions: "
             others = ", ".join(rows.attrs["other_versions"]) or "none"
-            raise Problem("missing_months", f"{text}of other versions, {others}")
+            raise Problem("missing_months", f"{text}{others})")
     report.months_found = theta.sizes["time"]
     if report.errors:
         return None

@@ -170,8 +170,7 @@ def join(parts, problems, *, tolerance, limits):
     """One series of parts on one grid, in order, each month from the part that begins first.
 
     Months that come twice are a problem: ``conflicting_months`` where values differ by more than
-    `tolerance`, else ``repeated_months``. What is missing or beyond `limits` counts as 0, as it is
-    over the ocean.
+    `tolerance` (what is missing or beyond `limits` counts as 0), else ``repeated_months``.
     """
     parts = sorted(parts, key=lambda part: (part.indexes["time"].min(), part.attrs["path"]))
     same = {"join": "override", "compat": "override", "coords": "minimal"}

@@ -108,7 +108,7 @@ def _prepare_source(study, files, source_id, experiment_id):
 
 
 def _prepare_reference(study, problems):
-    """Paths of the reference and the static fields; ValueError with these and its own problems."""
+    """Paths of the reference and the static fields; ValueError if there are or come `problems`."""
     folder, period, found = study.era5land_directory, study.periods.historical, {}
     readers = {
         "swvl": lambda: era5land.open_swvl(folder, depth=study.depth, period=period),

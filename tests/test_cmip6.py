@@ -471,7 +471,7 @@ def test_open_mrsos_names_files_with_odd_contents(write, damage):
 def test_open_mrsos_names_the_version_that_holds_the_missing_months(write):
     write("200001", version="v20190101")
     path = write("200101", version="v20200101")
-    with pytest.raises(ValueError, match="12 of 24 months.*other versions, v20190101"):
+    with pytest.raises(ValueError, match="12 of 24 months.*other versions: v20190101"):
         opened(path, period=("2000", "2001"))
 
 
