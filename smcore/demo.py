@@ -23,8 +23,7 @@ import xarray as xr
 from scipy.ndimage import gaussian_filter
 
 from smcore.config import ROOT, SCENARIOS
-from smcore.grids import fine_grid
-from smcore.native import STANDARD_GRAVITY
+from smcore.grids import STANDARD_GRAVITY, fine_grid
 from smcore.progress import track
 from smcore.regrid import _interpolation_matrix, regrid
 from smcore.store import recipe, replacing, sha256, whole, write_json

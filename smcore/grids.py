@@ -6,6 +6,7 @@ import xarray as xr
 from smcore.config import Domain
 
 EARTH_RADIUS = 6_371_229.0  # m, as in ERA5-Land
+STANDARD_GRAVITY = 9.80665  # m s-2
 
 
 def coarse_grid(domain=None, *, registration="nested"):

@@ -44,10 +44,8 @@ def write(theta, path, *, study, std=None, provenance=None, recipe=None):
         Says domain, depth, sources, periods and network.
     std : xr.DataArray, optional
         Standard deviation between the networks of an ensemble, as `theta`.
-    provenance : dict, optional
-        Further global attributes.
-    recipe : dict, optional
-        What it was made from, see :func:`smcore.store.recipe`.
+    provenance, recipe : dict, optional
+        Further global attributes; what it was made from, see :func:`smcore.store.recipe`.
 
     Returns
     -------
@@ -59,8 +57,7 @@ def write(theta, path, *, study, std=None, provenance=None, recipe=None):
     ValueError
         If `theta` has other units than m3 m-3, or times that are not the first of a month.
     """
-    units = theta.attrs.get("units", "m3 m-3")
-    if units != "m3 m-3":
+    if (units := theta.attrs.get("units", "m3 m-3")) != "m3 m-3":
         raise ValueError(f"`theta` must be in 'm3 m-3', got {units!r}")
     months = pd.DatetimeIndex(theta["time"].values)
     if not (months == months.to_period("M").to_timestamp()).all():
@@ -85,12 +82,11 @@ def write(theta, path, *, study, std=None, provenance=None, recipe=None):
     for name, edges in bounds.items():
         dataset[f"{name}_bnds"] = (*dataset[name].dims, "bnds"), edges
         dataset[name].attrs["bounds"] = f"{name}_bnds"
-    long_name = f"volumetric water content of the soil, {study.depth}"
-    dataset["theta"].attrs["long_name"] = long_name
+    dataset["theta"].attrs["long_name"] = f"volumetric water content of the soil, {study.depth}"
     if std is not None:
         dataset["theta"].attrs["ancillary_variables"] = "theta_std"
-        long_name = f"standard deviation of theta between {len(study.members)} networks"
-        dataset["theta_std"].attrs["long_name"] = long_name
+        words = f"standard deviation of theta between {len(study.members)} networks"
+        dataset["theta_std"].attrs["long_name"] = words
     summary = "Monthly volumetric water content, CMIP6 models fused and downscaled by YNet."
     if study.synthetic:
         summary = f"SYNTHETIC: made from the demo world, not from climate models. {summary}"
@@ -99,7 +95,7 @@ def write(theta, path, *, study, std=None, provenance=None, recipe=None):
         "title": f"Surface soil moisture, fused and downscaled: {study.title}",
         "summary": summary,
         "institution": "smcore",
-        # Without the date, so that the same input gives the same file.
+        # without the date, so that the same input gives the same file
         "history": f"fused and written by smcore {smcore.__version__}",
         "source": f"smcore {smcore.__version__}, network {study.network.name}",
         "references": "https://doi.org/10.3389/fenvs.2022.847475",
@@ -116,8 +112,7 @@ def write(theta, path, *, study, std=None, provenance=None, recipe=None):
     }
     for name in dataset.data_vars.keys() - {"theta", "theta_std"}:
         dataset[name].encoding["coordinates"] = None  # bounds and crs have none
-    since = {"units": "days since 1850-01-01", "dtype": "float64"}
-    write_dataset(dataset, path, recipe, time_bnds=since)
+    write_dataset(dataset, path, recipe, time_bnds={"units": "days since 1850-01-01"})
     return outside
 
 
