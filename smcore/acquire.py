@@ -1,16 +1,13 @@
-"""Getting the archives: CMIP6 from the public cloud store or ESGF, and ERA5-Land from `cds`.
+"""Getting the archives: CMIP6 from the public cloud store or ESGF, and ERA5-Land.
 
-The cloud store of the Pangeo project has a catalogue and one Zarr group a series, and needs no
-account: the months and the box of a study are kept, in files as ESGF serves them. What it lacks,
-`intake-esgf` may find.
+Of the cloud store (`cloud`) the months and the box of a study are kept, in files as ESGF serves
+them. What it lacks, `intake-esgf` may find. ERA5-Land is requested by `cds`.
 
     python -m smcore.acquire --profile paper --dry-run
 """
 
 import argparse
-import asyncio
 import errno
-import io
 import shutil
 import sys
 import warnings
@@ -21,47 +18,30 @@ from dataclasses import dataclass, field
 from functools import partial
 from urllib.parse import urlsplit
 
-import aiohttp
 import pandas as pd
-import xarray as xr
 from dask.utils import format_bytes
-from fsspec.implementations.http import HTTPFileSystem
-from zarr.storage import FsspecStore
 
-from smcore import cds, cmip6, native, store
+from smcore import cds, cloud, cmip6, native, store
 from smcore.config import Study
 from smcore.prepare import prepare
 from smcore.progress import track
 
-CLOUD = "https://storage.googleapis.com/"  # where gs:// is served without an account
-CATALOGUE = "cmip6/cmip6-zarr-consolidated-stores.csv"
 NAME = ["variable_id", "table_id", "source_id", "experiment_id", "variant_label", "grid_label"]
 FOLDERS = ["activity_id", "institution_id", *NAME[2:5], "table_id", "variable_id", "grid_label"]
 FIXED = ("orog", "sftlf")  # altitude of the surface and land fraction, of table fx
 WORLD = [-90, 90, -180, 180]  # south, north, west, east
-
-TIMEOUT = {"sock_connect": 30, "sock_read": 60}  # seconds; the second between two pieces
-PAUSES = (2, 4, 8, 16)  # seconds before each further attempt
-BUSY = (408, 425, 429, 500, 502, 503, 504)  # HTTP: worth another attempt
 FULL = (errno.ENOSPC, errno.EDQUOT)
-
-# What the libraries raise when a server does not answer, or answers with something else.
-BROKEN = (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError)
-BROKEN += (AssertionError, aiohttp.ClientError)
 
 
 @dataclass(frozen=True)
 class Series:
-    """What is whole or absent: a series or a fixed field of CMIP6, some years of ERA5-Land.
-
-    `fetch` leaves files; or it gives a function that does, once the server has made them.
-    """
+    """What is whole or absent: a series or a fixed field of CMIP6, some years of ERA5-Land."""
 
     source: str
     part: str
     where: str
     size: int  # bytes that are kept at most, not compressed
-    fetch: Callable
+    fetch: Callable  # leaves files, or gives a function that does once the server has made them
 
 
 @dataclass
@@ -199,36 +179,9 @@ def _forget_others(paths):
             other.with_name(f".{other.name}.made").unlink()
 
 
-class _Patient(HTTPFileSystem):
-    """Files over HTTP; a busy or broken server is asked again, which fsspec does not."""
-
-    async def _cat_file(self, url, start=None, end=None, **options):
-        for pause in PAUSES:
-            try:
-                return await super()._cat_file(url, start, end, **options)
-            except (aiohttp.ClientError, TimeoutError) as error:
-                if getattr(error, "status", 503) not in BUSY:
-                    raise
-            await asyncio.sleep(pause)
-        return await super()._cat_file(url, start, end, **options)
-
-
-def _http(**options):
-    timeout = aiohttp.ClientTimeout(total=None, **TIMEOUT)
-    return _Patient(client_kwargs={"timeout": timeout, "trust_env": True}, **options)
-
-
 def _plan_cloud(found, wanted):
     """Add the series of the cloud store to a plan, and the fixed fields of their sources."""
-    study = found.study
-    try:
-        table = pd.read_csv(io.BytesIO(_http().cat_file(CLOUD + CATALOGUE)), dtype=str)
-        table = table[table["source_id"].isin(study.sources)].sort_values("version").fillna("")
-        table = table.rename(columns={"member_id": "variant_label"})
-        table["version"] = "v" + table["version"]
-    except BROKEN as error:
-        text = f"the catalogue {CLOUD}{CATALOGUE} cannot be read: {_reason(error)}"
-        raise ConnectionError(f"{text}; try again later, or use `--from esgf`") from None
+    study, table = found.study, cloud.catalogue(found.study.sources)
     series = table[(table["table_id"] == "Lmon") & (table["variable_id"] == "mrsos")]
     for key in track(wanted, "asking the cloud store"):
         facets = _facets(study, *key)
@@ -237,7 +190,7 @@ def _plan_cloud(found, wanted):
         except native.Problem:
             what = ", ".join(filter(None, facets.values()))
             found.missing[key] = f"not in the cloud store as {what}; `--from esgf` may have it"
-        except BROKEN as error:
+        except cloud.BROKEN as error:
             found.missing[key] = f"the cloud store: {_reason(error)}; `--from esgf` may have more"
     # Any run has the fixed fields: rather that of the past, where there is one.
     table = table.sort_values("experiment_id", key=lambda one: one == "historical", kind="stable")
@@ -247,7 +200,7 @@ def _plan_cloud(found, wanted):
         for _, row in here[here["variable_id"] == name][-1:].iterrows():
             try:
                 _add_store(found, (source_id, name), row)
-            except BROKEN as error:
+            except cloud.BROKEN as error:
                 found.notes.append(f"{source_id} {name} is left out: {_reason(error)}")
     found.series.sort(
         key=lambda one: one.part not in FIXED
@@ -257,10 +210,7 @@ def _plan_cloud(found, wanted):
 def _add_store(found, key, row):
     """Add a series of the cloud store, or a fixed field, to a plan."""
     study, name = found.study, row["variable_id"]
-    url = CLOUD + row["zstore"].removeprefix("gs://").rstrip("/")
-    group = FsspecStore(_http(asynchronous=True), read_only=True, path=url)
-    options = {"consolidated": True, "zarr_format": 2, "decode_times": False, "chunks": None}
-    dataset, stem = xr.open_zarr(group, **options), "_".join(row[NAME])
+    dataset, stem = cloud.open_group(row["zstore"]), "_".join(row[NAME])
     if name not in FIXED:
         months = cmip6.months_held(dataset)
         inside = months.isin(native.month_range(study.period(key[1])))
@@ -278,7 +228,7 @@ def _add_store(found, key, row):
         return
     made = store.recipe(settings={"origin": row["zstore"], "box": _box(study)})
     fetch = partial(_fetch_store, dataset, name, path, made)
-    found.series.append(Series(*key, urlsplit(CLOUD).netloc, 4 * dataset[name].size, fetch))
+    found.series.append(Series(*key, urlsplit(cloud.SERVICE).netloc, 4 * dataset[name].size, fetch))
 
 
 def _fetch_store(dataset, name, path, made):
@@ -393,7 +343,7 @@ def _noting(failures, name, folder):
     """Go on behind what fails, and note the reason; a full disk ends the run."""
     try:
         yield
-    except BROKEN as error:
+    except cloud.BROKEN as error:
         if getattr(error, "errno", None) in FULL or shutil.disk_usage(folder).free < 1e6:
             raise Unfinished(_no_room(folder, 0)) from None
         failures.append(f"{name}: {_reason(error)}")

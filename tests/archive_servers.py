@@ -173,11 +173,13 @@ class ClimateDataStore(Server):
 
     `refuse` (status, title, detail) answers a request at once; `fail` (title, traceback) makes
     its job fail. Either is a function of the request's inputs that gives None where all is well.
+    A job is made after `queue` questions for it, at most two.
     """
 
     def __init__(self, key, files):
         super().__init__(_StoreHandler)
         self.key, self.files, self.inputs, self.polls = key, files, {}, {}
+        self.queue = 0
         self.refuse = self.fail = lambda inputs: None
         self.content = lambda inputs: b"CDF\x01" + json.dumps(inputs).encode()
         self.catalogue = (200, {"messages": []})  # asked for first, and refused without harm
@@ -218,7 +220,7 @@ class _StoreHandler(_Handler):
         failure = store.fail(store.inputs[number])
         if parts[-1] != "results":
             polls = store.polls[number] = store.polls.get(number, 0) + 1
-            if polls < 3:
+            if polls <= store.queue:
                 return self.answer_json(200, self._job(number, ["accepted", "running"][polls - 1]))
             return self.answer_json(200, self._job(number, "failed" if failure else "successful"))
         if failure:

@@ -17,7 +17,7 @@ import xarray as xr
 import yaml
 from archive_servers import ClimateDataStore, FileServer, Index, serving
 
-from smcore import acquire, cds, cmip6, store
+from smcore import acquire, cds, cloud, cmip6, store
 from smcore.config import PROFILES, ROOT, Study
 
 KEY = "0f1e2d3c-secret-key"
@@ -89,7 +89,7 @@ class Archive:
         columns = [*acquire.FOLDERS, "zstore", "dcpp_init_year", "version"]
         table = pd.DataFrame(self.rows, columns=columns)
         table = table.rename(columns={"variant_label": "member_id"})
-        table.to_csv(self.cloud.root / acquire.CATALOGUE, index=False)
+        table.to_csv(self.cloud.root / cloud.CATALOGUE, index=False)
         return path
 
     def put_source(self, source_id, **options):
@@ -133,14 +133,14 @@ class Archive:
 
 @pytest.fixture
 def archive(tmp_path, monkeypatch):
-    monkeypatch.setattr(acquire, "TIMEOUT", {"sock_connect": 1, "sock_read": 0.5})
-    monkeypatch.setattr(acquire, "PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(cloud, "TIMEOUT", {"sock_connect": 1, "sock_read": 0.5})
+    monkeypatch.setattr(cloud, "PAUSES", (0.01, 0.01))
     monkeypatch.setattr(cds, "PATIENCE", {"timeout": 0.5, "retry_max": 3, "sleep_max": 0.02})
     monkeypatch.setattr(cds, "YEARS", 2)
     monkeypatch.setenv("HOME", str(tmp_path))  # where intake-esgf keeps its notes
     with ExitStack() as stack:
         archive = Archive(lambda server: stack.enter_context(serving(server)), tmp_path)
-        monkeypatch.setattr(acquire, "CLOUD", f"{archive.cloud.address}/")
+        monkeypatch.setattr(cloud, "SERVICE", f"{archive.cloud.address}/")
         monkeypatch.setenv("GLOBUS_SDK_SERVICE_URL_SEARCH", archive.index.address)
         credentials = tmp_path / "cdsapirc"
         credentials.write_text(f"url: {archive.cds.address}\nkey: {KEY}\n")
@@ -335,7 +335,7 @@ def test_plan_refuses_a_demo_world():
 @pytest.mark.parametrize("file", ["catalogue", ".zmetadata", "mrsos/2.0.0"])
 def test_a_passing_fault_of_the_cloud_store_is_overcome(cmip6_only, file, fault):
     path, _ = cmip6_only.put_source("CanESM5")
-    path = acquire.CATALOGUE if file == "catalogue" else f"{path}/{file}"
+    path = cloud.CATALOGUE if file == "catalogue" else f"{path}/{file}"
     cmip6_only.cloud.faults[path] = [fault]
     fetched(cmip6_only.study("CanESM5"))
     assert len(cmip6_only.found()) == 2
@@ -345,8 +345,8 @@ def test_a_passing_fault_of_the_cloud_store_is_overcome(cmip6_only, file, fault)
 @pytest.mark.parametrize("fault", ["busy", "cut", "refused", "page", "gone"])
 def test_plan_says_that_the_catalogue_cannot_be_read(cmip6_only, fault):
     cmip6_only.put_source("CanESM5")
-    cmip6_only.cloud.faults[acquire.CATALOGUE] = [fault] * 9
-    with pytest.raises(ConnectionError, match="catalogue http.*csv cannot be read.*--from esgf"):
+    cmip6_only.cloud.faults[cloud.CATALOGUE] = [fault] * 9
+    with pytest.raises(ConnectionError, match="catalogue http.*csv cannot be read .*--from esgf"):
         acquire.plan(cmip6_only.study("CanESM5"))
 
 
@@ -529,6 +529,7 @@ def test_a_passing_fault_of_the_climate_data_store_is_overcome(era5land, fault):
     answers = [(503, "busy", "later"), (429, "too many", "later")]
     era5land.cds.refuse = lambda inputs: answers.pop() if answers else None
     era5land.files.faults["cache/0.nc"] = [fault]
+    era5land.cds.queue = 2
     fetched(era5land.study("CanESM5"))
     assert len(era5land.found()) == 3
 
@@ -656,7 +657,7 @@ SLOW_RUN = """
 import sys
 from smcore import acquire
 
-acquire.CLOUD = sys.argv[2] + "/"
+acquire.cloud.SERVICE = sys.argv[2] + "/"
 acquire.cds.pieces = lambda study: []
 sys.exit(acquire.main(["--profile", sys.argv[1], "--no-prepare"]))
 """

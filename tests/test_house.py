@@ -12,19 +12,10 @@ ROOT = Path(__file__).resolve().parents[1]
 # Each imports only from those above it.
 ROOMS = [
     *("profile", "config", "store", "progress", "soil", "seasons", "grids", "regrid", "native"),
-    *("cmip6", "era5land", "demo", "prepare", "cds", "acquire", "prepared", "baselines"),
-    *(
-        "metrics",
-        "tensors",
-        "ynet",
-        "machine",
-        "training",
-        "product",
-        "fusion",
-        "validation",
-        "ssmi",
-    ),
-    *("trends", "agreement", "changes", "claims", "findings", "ledger", "drawing", "plots"),
+    *("cmip6", "era5land", "demo", "prepare", "cloud", "cds", "acquire", "prepared"),
+    *("baselines", "metrics", "tensors", "ynet", "machine", "training", "product", "fusion"),
+    *("validation", "ssmi", "trends", "agreement", "changes", "claims", "findings", "ledger"),
+    *("drawing", "plots"),
 ]
 TO_SHRINK = {"demo"}  # its world is about to be replaced
 TORCH = {"tensors", "ynet", "machine", "training", "fusion"}
