@@ -243,7 +243,7 @@ def _read_file(row, region, report):
         raise Problem("variable", f"no variable mrsos; it holds {held}: fetch mrsos of table Lmon")
     if "time" not in dataset["mrsos"].coords:
         raise Problem("time", "mrsos has no time: fetch the file again")
-    months = _months(dataset)
+    months = months_held(dataset)
     mrsos = native.on_axes(dataset["mrsos"])
     if not is_rectilinear(mrsos) and not all(map(importlib.util.find_spec, ("xesmf", "esmpy"))):
         text = f"mrsos has dimensions {mrsos.dims}: unstructured and curvilinear grids need xESMF "
@@ -271,7 +271,7 @@ def _read_file(row, region, report):
     return native.ascending(theta)
 
 
-def _months(dataset):
+def months_held(dataset):
     """First days of the months of the time axis, by its bounds where they are possible."""
     time, daily = dataset["time"], False
     months = native.months(time)
