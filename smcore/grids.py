@@ -95,10 +95,8 @@ def uncovered(field, region):
         half = np.diff(centres).max(initial=0) / 2
         around = axis == "lon" and np.ptp(centres) + 2 * half > 359.9
         if not around and (centres[0] - half > low + 1e-6 or centres[-1] + half < high - 1e-6):
-            covered = f"{axis} {centres[0]:g} to {centres[-1]:g}"
-            return (
-                f"{covered} does not cover the domain, {low:g} to {high:g}: fetch a larger region"
-            )
+            missed = f"does not cover the domain, {low:g} to {high:g}: fetch a larger region"
+            return f"{axis} {centres[0]:g} to {centres[-1]:g} {missed}"
     return ""
 
 
