@@ -109,14 +109,15 @@ def beside_sources(rates):
 def running_change(series, periods):
     """Annual change from the baseline in %, as running means of 11 years, by run and scenario.
 
-    The historical run, before each scenario in `series` (experiment_id, ..., time), becomes
-    "historical", up to the last mean that holds none but its years.
+    The run before each scenario in `series` (..., experiment_id, ..., time) becomes "historical",
+    up to the last mean that holds none but its years.
     """
     yearly = yearly_mean(series, PARTS["annual"])
     before = yearly.sel(year=slice(*map(int, periods.baseline))).mean("year")
     change = (100 * (yearly / before - 1)).rolling(year=11, center=True).mean().dropna("year")
     last = int(periods.future[0]) - 6  # the last year around which all eleven are historical
-    past = change[:1].where(change["year"] <= last).assign_coords(experiment_id=["historical"])
+    past = change.isel(experiment_id=[0]).assign_coords(experiment_id=["historical"])
+    past = past.where(change["year"] <= last)
     lines = xr.concat([past, change.where(change["year"] >= last)], "experiment_id")
     return lines.assign_attrs(units="%", long_name="change from " + "-".join(periods.baseline))
 

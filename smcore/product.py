@@ -37,11 +37,11 @@ def write(theta, path, *, study, std=None, provenance=None, recipe=None):
     Parameters
     ----------
     theta : xr.DataArray
-        theta(time, lat, lon) in m3 m-3, ``time`` the first of each month.
+        theta(time, lat, lon) in m3 m-3, ``time`` the first of each month (else ValueError).
     path : str or Path
         Name of the NetCDF file; it appears when it is complete.
     study : Study
-        Says domain, depth, sources, periods and network.
+        Says depth, sources, periods and network.
     std : xr.DataArray, optional
         Standard deviation between the networks of an ensemble, as `theta`.
     provenance : dict, optional
@@ -53,11 +53,6 @@ def write(theta, path, *, study, std=None, provenance=None, recipe=None):
     -------
     int
         How many values lie outside 0..0.766 m3 m-3 (`smcore.soil.SATURATION`); they are kept.
-
-    Raises
-    ------
-    ValueError
-        If `theta` has other units than m3 m-3, or times that are not the first of a month.
     """
     units = theta.attrs.get("units", "m3 m-3")
     if units != "m3 m-3":
@@ -85,12 +80,12 @@ def write(theta, path, *, study, std=None, provenance=None, recipe=None):
     for name, edges in bounds.items():
         dataset[f"{name}_bnds"] = (*dataset[name].dims, "bnds"), edges
         dataset[name].attrs["bounds"] = f"{name}_bnds"
-    long_name = f"volumetric water content of the soil, {study.depth}"
-    dataset["theta"].attrs["long_name"] = long_name
+    names = {"theta": f"volumetric water content of the soil, {study.depth}"}
+    names["theta_std"] = f"standard deviation of theta between {len(study.members)} networks"
+    for name in fields:
+        dataset[name].attrs["long_name"] = names[name]
     if std is not None:
         dataset["theta"].attrs["ancillary_variables"] = "theta_std"
-        long_name = f"standard deviation of theta between {len(study.members)} networks"
-        dataset["theta_std"].attrs["long_name"] = long_name
     summary = "Monthly volumetric water content, CMIP6 models fused and downscaled by YNet."
     if study.synthetic:
         summary = f"SYNTHETIC: made from the demo world, not from climate models. {summary}"
@@ -114,7 +109,7 @@ def write(theta, path, *, study, std=None, provenance=None, recipe=None):
         "values_outside_physical_range": outside,
         **(provenance or {}),
     }
-    for name in dataset.data_vars.keys() - {"theta", "theta_std"}:
+    for name in dataset.data_vars.keys() - fields:
         dataset[name].encoding["coordinates"] = None  # bounds and crs have none
     since = {"units": "days since 1850-01-01", "dtype": "float64"}
     write_dataset(dataset, path, recipe, time_bnds=since)
@@ -127,17 +122,13 @@ def open_product(path):
     Parameters
     ----------
     path : str or Path
-        As `study.product` says.
+        As `study.product` says. FileNotFoundError without such a file, ValueError if it is damaged
+        or out of date; both name the chapter to run.
 
     Returns
     -------
     xr.DataArray
         theta(time, lat, lon) in m3 m-3, first days of months, loaded when it is used.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If the file is not there yet, or is damaged or out of date; the chapter is named.
     """
     dataset = xr.open_dataset(checked(path, "03_fused_product"))
     theta = dataset["theta"].drop_vars("depth")
@@ -146,5 +137,5 @@ def open_product(path):
 
 
 def fused(study, experiment_id):
-    """Theta of one experiment of a study's own product, see :func:`open_product`, loaded."""
+    """Theta (time, lat, lon) of one experiment of a study's own product, loaded."""
     return open_product(study.product(experiment_id)).load()
