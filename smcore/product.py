@@ -111,8 +111,7 @@ def write(theta, path, *, study, std=None, provenance=None, recipe=None):
     }
     for name in dataset.data_vars.keys() - fields:
         dataset[name].encoding["coordinates"] = None  # bounds and crs have none
-    since = {"units": "days since 1850-01-01", "dtype": "float64"}
-    write_dataset(dataset, path, recipe, time_bnds=since)
+    write_dataset(dataset, path, recipe)
     return outside
 
 
