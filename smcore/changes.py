@@ -13,6 +13,8 @@ from smcore.metrics import together
 from smcore.regrid import coarse_weights
 from smcore.seasons import PARTS, SEASONS, monthly_climatology, months_covered, yearly_mean
 
+YEAR_AND_SEASONS = ("annual", *SEASONS)
+
 
 def change_rate(theta, *, period, baseline, months=None, region=None):
     """Change of the area mean between two periods, in per cent of the earlier one.
@@ -22,21 +24,21 @@ def change_rate(theta, *, period, baseline, months=None, region=None):
     theta : xr.DataArray
         Volumetric water content, one value per month along ``time``, with lat, lon and any others.
     period, baseline : pair of str
-        First and last year, both included.
+        First and last year, both included; ValueError if none has all of the months.
     months : sequence of int, optional
         Calendar months, 1 to 12, by default all; a season that crosses New Year belongs to the
         year of its January.
     region : xr.DataArray or mapping, optional
         A mask (lat, lon) or a box ``dict(south=, north=, west=, east=)`` in degrees, whose cells
         are weighted with cos(lat) like their areas, or weights (float). Default: all cells.
+        ValueError if it holds no value.
 
     Returns
     -------
     xr.DataArray
         ``100 * (mean of period / mean of baseline - 1)`` in %, of area means, see also
         :func:`two_averages`. Months weigh the same, and only years with all of them count; of a
-        month's mean, a cell without a value is left out. A period without such a year, or a
-        region without a value, raises ValueError.
+        month's mean, a cell without a value is left out.
     """
     return _rate(_area_mean(theta, region), period, baseline, months)
 
@@ -48,11 +50,11 @@ def regional_means(theta, *, regions):
 
 
 def regional_runs(read, experiments, *, regions):
-    """Regional means of each scenario, after those of the historical run, of what `read` gives."""
-    past = regional_means(read("historical"), regions=regions)
-    runs = {name: regional_means(read(name), regions=regions) for name in experiments}
-    runs = {name: xr.concat([past, run], "time") for name, run in runs.items()}
-    return together(runs, dim="experiment_id")
+    """Regional means of scenarios, each after the historical run, of what `read` gives."""
+    runs = {run: regional_means(read(run), regions=regions) for run in ("historical", *experiments)}
+    past = runs.pop("historical")
+    continued = {name: xr.concat([past, run], "time") for name, run in runs.items()}
+    return together(continued, dim="experiment_id")
 
 
 def product_and_sources(study, *, regions):
@@ -67,10 +69,10 @@ def product_and_sources(study, *, regions):
 
 
 def every_product(study, series, *, regions):
-    """Regional months under the strongest scenario, by ``dataset``, `series` holding the sources'.
+    """Regional months of products under the strongest scenario, `series` holding the sources'.
 
-    The networks of all presets, the truth of a synthetic study, the seasonal cycle of the reference
-    with the ensemble mean's smoothed anomalies (delta_change_31), and the ensemble mean itself.
+    By ``dataset``: presets' networks, a synthetic truth, the reference's seasonal cycle with the
+    ensemble mean's smoothed anomalies (delta_change_31), and the ensemble mean.
     """
     read = {f"ynet_{name}": partial(product.fused, one) for name, one in study.presets.items()}
     if study.synthetic:
@@ -85,22 +87,18 @@ def every_product(study, series, *, regions):
 
 
 def portrait(series, *, periods, baseline):
-    """Change rates in % by ``part`` of the year and ``period`` ("2021-2040"), the last dimensions.
-
-    `series` has one value per month along ``time``.
-    """
-    by_part = [
-        xr.concat([_rate(series, period, baseline, months) for period in periods], "period")
-        for months in PARTS.values()
-    ]
-    names = {"part": list(PARTS), "period": ["-".join(period) for period in periods]}
-    return xr.concat(by_part, "part").assign_coords(names).transpose(..., "part", "period")
+    """Change rates in % of monthly series, by ``part`` of the year and ``period`` ("2021-2040")."""
+    rates = {}
+    for part, months in PARTS.items():
+        one = {"-".join(period): _rate(series, period, baseline, months) for period in periods}
+        rates[part] = together(one, dim="period")
+    return together(rates, dim="part").transpose(..., "part", "period")
 
 
 def beside_sources(rates):
     """``change`` of the product, first along ``source_id``, beside median, min, max of the others.
 
-    ``same_sign`` is the share of them, in %, that has the sign of the product.
+    ``same_sign`` is their share, in %, with the sign of the product.
     """
     change, sources = rates.isel(source_id=0, drop=True), rates.isel(source_id=slice(1, None))
     of = {f"sources_{key}": getattr(sources, key)("source_id") for key in ("median", "min", "max")}
@@ -111,15 +109,15 @@ def beside_sources(rates):
 def running_change(series, periods):
     """Annual change from the baseline in %, as running means of 11 years, by run and scenario.
 
-    `series` (experiment_id, ..., time) has each scenario after the historical run it continues,
-    which becomes "historical", up to the last mean that holds none but its years.
+    The run before each scenario in `series` (..., experiment_id, ..., time) becomes "historical",
+    up to the last mean that holds none but its years.
     """
     yearly = yearly_mean(series, PARTS["annual"])
     before = yearly.sel(year=slice(*map(int, periods.baseline))).mean("year")
     change = (100 * (yearly / before - 1)).rolling(year=11, center=True).mean().dropna("year")
     last = int(periods.future[0]) - 6  # the last year around which all eleven are historical
-    past = change.isel(experiment_id=[0]).where(change["year"] <= last)
-    past = past.assign_coords(experiment_id=["historical"])
+    past = change.isel(experiment_id=[0]).assign_coords(experiment_id=["historical"])
+    past = past.where(change["year"] <= last)
     lines = xr.concat([past, change.where(change["year"] >= last)], "experiment_id")
     return lines.assign_attrs(units="%", long_name="change from " + "-".join(periods.baseline))
 
@@ -136,7 +134,7 @@ def other_baselines(series, periods):
 def amounts(series, *, period, baseline):
     """Mean in the baseline, and change until `period` in 10-3 (``quantity``) by year and season."""
     found = {}
-    for part in ("annual", *SEASONS):
+    for part in YEAR_AND_SEASONS:
         later, earlier = _means(series, period, baseline, PARTS[part])
         both = {"baseline": earlier, "change": 1000 * (later - earlier)}
         found[part] = together(both, dim="quantity")
@@ -144,12 +142,11 @@ def amounts(series, *, period, baseline):
 
 
 def two_averages(theta, *, period, baseline, months=None, region=None):
-    """The ratio of area means beside the mean of the cells' ratios, and why they differ, in %.
+    """The change rate (``ratio_of_means``) beside the mean of the cells' own, and why they differ.
 
-    ``ratio_of_means`` is the change rate, ``mean_of_ratios`` that of the cells, weighted by area (a
-    cell without water in the baseline has none), ``drier_half`` and ``wetter_half`` those of either
-    half of the area by the water in the baseline, of which the drier holds ``drier_half_water``.
-    A cell of `theta` (time, lat, lon) that lacks one of the `months` takes no part.
+    In %, weighted by area. A cell without water in the baseline has no ratio; one that lacks one of
+    the `months` takes no part. ``drier_half`` and ``wetter_half`` are the rates of either half of
+    the area by the water in the baseline, of which the drier holds ``drier_half_water``.
     """
     if set(theta.dims) != {"time", "lat", "lon"}:
         raise ValueError(f"`theta` must have the dimensions time, lat, lon, got {theta.dims}")
@@ -159,14 +156,14 @@ def two_averages(theta, *, period, baseline, months=None, region=None):
     if cells.empty:
         raise ValueError("`region` must contain values of `theta`, got only NaN; choose land")
     area, wet = cells["area"], cells[cells["before"] > 0]
-    dry = area.cumsum() - area / 2 <= area.sum() / 2
-    parts = {"ratio_of_means": dry | True, "drier_half": dry, "wetter_half": ~dry}
     water = cells[["after", "before"]].mul(area, axis=0)
-    water = pd.DataFrame({name: water[part].sum() for name, part in parts.items()}).T
-    result = 100 * (water["after"] / water["before"] - 1)
+    dry = area.cumsum() - area / 2 <= area.sum() / 2
+    parts = {"ratio_of_means": water, "drier_half": water[dry], "wetter_half": water[~dry]}
+    after, before = pd.DataFrame({name: part.sum() for name, part in parts.items()}).values
+    result = pd.Series(100 * (after / before - 1), list(parts))
     ratios = 100 * (wet["after"] / wet["before"] - 1)
     result["mean_of_ratios"] = np.average(ratios, weights=wet["area"])
-    result["drier_half_water"] = 100 * water["before"]["drier_half"] / water["before"].iloc[0]
+    result["drier_half_water"] = 100 * before[1] / before[0]
     return result
 
 
@@ -175,7 +172,7 @@ def both_averages(theta, *, regions, **periods):
     found = {
         (name, part): two_averages(theta, months=PARTS[part], region=region, **periods)
         for name, region in regions.items()
-        for part in ("annual", *SEASONS)
+        for part in YEAR_AND_SEASONS
     }
     return pd.DataFrame(found).T.rename_axis(index=["region", "part"])
 
@@ -197,8 +194,7 @@ def _weights(theta, region, name="`region`"):
     area = np.cos(np.deg2rad(lat)) * xr.ones_like(lon)
     if region is None:
         return area
-    if not isinstance(region, xr.DataArray):
-        region = box_mask(theta, region)
+    region = region if isinstance(region, xr.DataArray) else box_mask(theta, region)
     if region.dtype.kind not in "bf":
         raise ValueError(f"{name} must be a mask (bool) or weights (float), got {region.dtype}")
     if not (region >= 0).all():
@@ -206,10 +202,10 @@ def _weights(theta, region, name="`region`"):
     with xr.set_options(arithmetic_join="exact"):
         weights = region * (area if region.dtype == bool else xr.ones_like(area))
     if not weights.any():
+        ends = f"lat {lat.min():g} to {lat.max():g}, lon {lon.min():g} to {lon.max():g}"
         raise ValueError(
             f"{name} must contain cells of `theta`, got none: south of a box lies below north, "
-            f"west below east, and `theta` covers lat {lat.values.min():g} to "
-            f"{lat.values.max():g}, lon {lon.values.min():g} to {lon.values.max():g}"
+            f"west below east, and `theta` covers {ends}"
         )
     return weights.transpose("lat", "lon")
 
@@ -232,9 +228,8 @@ def _means(series, period, baseline, months):
         near = (year >= first - 1) & (year <= last)  # a winter has a December of the year before
         mean = yearly_mean(series.isel(time=near), months).sel(year=slice(first, last))
         if mean.sizes["year"] == 0:
-            raise ValueError(
-                f"`{name}` must contain a year of `theta` with all of the months {list(months)}, "
-                f"got {first} to {last}, but `theta` covers {months_covered(series)}"
-            )
+            asked = f"a year of `theta` with all of the months {list(months)}"
+            got = f"{first} to {last}, but `theta` covers {months_covered(series)}"
+            raise ValueError(f"`{name}` must contain {asked}, got {got}")
         means.append(mean.mean("year", skipna=False))
     return means

@@ -16,16 +16,15 @@ from smcore.training import load
 
 
 def predict(trained, predictors, auxiliary, *, land, batch_size=12):
-    """theta(time, lat, lon) in m3 m-3 for every month of the predictors, missing outside `land`.
+    """theta(time, lat, lon) in m3 m-3 on `land`, of what `smcore.tensors.open_inputs` gives.
 
-    Of inputs as `smcore.tensors.open_inputs` gives them; an anchor has still to be added.
+    An anchor has still to be added.
     """
     x = trained.statistics.predictors(predictors)
     fields = trained.statistics.auxiliary(auxiliary)
     month = month_index(predictors["time"], fields)
     theta = np.empty((len(x), land.sizes["lat"], land.sizes["lon"]), "float32")
-    chosen = _precision(trained)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    chosen, device = _precision(trained), "cuda" if torch.cuda.is_available() else "cpu"
     place = {"device": device, "memory_format": layout_of(chosen)}
     network, fields = trained.network.to(**place).eval(), fields.to(**place)
     with torch.inference_mode(), autocast_to(chosen):
@@ -40,8 +39,7 @@ def predict(trained, predictors, auxiliary, *, land, batch_size=12):
 def sample(study, months, *, epoch=None):
     """Fused theta(time, lat, lon) in m3 m-3 for `months` of the historical run, missing off land.
 
-    By the (first) network of the study as it is kept, or as it was after `epoch`, the last or one
-    of `smcore.training.SHOWN`.
+    By the first network as it is kept, or was after `epoch`: the last or of `training.SHOWN`.
     """
     predictors, auxiliary, anchor = open_inputs(study, "historical")
     trained, land = load(study.members[0], epoch=epoch), open_static(study)["land"]
@@ -63,12 +61,8 @@ def fuse(study, experiment_id):
     -------
     Path
         Name of the product, as `study.product` says: of an ensemble the mean of its networks,
-        with their standard deviation beside it.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If network or prepared store are missing, damaged or stale; names the chapter to run.
+        with their standard deviation beside it. A network or prepared store that is missing
+        (FileNotFoundError), damaged or stale (ValueError) is named with the chapter to run.
     """
     path, networks = study.product(experiment_id), [load(member) for member in study.members]
     weights = [member.model / "model.safetensors" for member in study.members]

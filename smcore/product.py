@@ -37,11 +37,11 @@ def write(theta, path, *, study, std=None, provenance=None, recipe=None):
     Parameters
     ----------
     theta : xr.DataArray
-        theta(time, lat, lon) in m3 m-3, ``time`` the first of each month.
+        theta(time, lat, lon) in m3 m-3, ``time`` the first of each month (else ValueError).
     path : str or Path
         Name of the NetCDF file; it appears when it is complete.
     study : Study
-        Says domain, depth, sources, periods and network.
+        Says depth, sources, periods and network.
     std : xr.DataArray, optional
         Standard deviation between the networks of an ensemble, as `theta`.
     provenance, recipe : dict, optional
@@ -51,11 +51,6 @@ def write(theta, path, *, study, std=None, provenance=None, recipe=None):
     -------
     int
         How many values lie outside 0..0.766 m3 m-3 (`smcore.soil.SATURATION`); they are kept.
-
-    Raises
-    ------
-    ValueError
-        If `theta` has other units than m3 m-3, or times that are not the first of a month.
     """
     if (units := theta.attrs.get("units", "m3 m-3")) != "m3 m-3":
         raise ValueError(f"`theta` must be in 'm3 m-3', got {units!r}")
@@ -82,11 +77,12 @@ def write(theta, path, *, study, std=None, provenance=None, recipe=None):
     for name, edges in bounds.items():
         dataset[f"{name}_bnds"] = (*dataset[name].dims, "bnds"), edges
         dataset[name].attrs["bounds"] = f"{name}_bnds"
-    dataset["theta"].attrs["long_name"] = f"volumetric water content of the soil, {study.depth}"
+    names = {"theta": f"volumetric water content of the soil, {study.depth}"}
+    names["theta_std"] = f"standard deviation of theta between {len(study.members)} networks"
+    for name in fields:
+        dataset[name].attrs["long_name"] = names[name]
     if std is not None:
         dataset["theta"].attrs["ancillary_variables"] = "theta_std"
-        words = f"standard deviation of theta between {len(study.members)} networks"
-        dataset["theta_std"].attrs["long_name"] = words
     summary = "Monthly volumetric water content, CMIP6 models fused and downscaled by YNet."
     if study.synthetic:
         summary = f"SYNTHETIC: made from the demo world, not from climate models. {summary}"
@@ -110,9 +106,9 @@ def write(theta, path, *, study, std=None, provenance=None, recipe=None):
         "values_outside_physical_range": outside,
         **(provenance or {}),
     }
-    for name in dataset.data_vars.keys() - {"theta", "theta_std"}:
+    for name in dataset.data_vars.keys() - fields:
         dataset[name].encoding["coordinates"] = None  # bounds and crs have none
-    write_dataset(dataset, path, recipe, time_bnds={"units": "days since 1850-01-01"})
+    write_dataset(dataset, path, recipe)
     return outside
 
 
@@ -122,17 +118,13 @@ def open_product(path):
     Parameters
     ----------
     path : str or Path
-        As `study.product` says.
+        As `study.product` says. FileNotFoundError without such a file, ValueError if it is damaged
+        or out of date; both name the chapter to run.
 
     Returns
     -------
     xr.DataArray
         theta(time, lat, lon) in m3 m-3, first days of months, loaded when it is used.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If the file is not there yet, or is damaged or out of date; the chapter is named.
     """
     dataset = xr.open_dataset(checked(path, "03_fused_product"))
     theta = dataset["theta"].drop_vars("depth")
@@ -141,5 +133,5 @@ def open_product(path):
 
 
 def fused(study, experiment_id):
-    """Theta of one experiment of a study's own product, see :func:`open_product`, loaded."""
+    """Theta (time, lat, lon) of one experiment of a study's own product, loaded."""
     return open_product(study.product(experiment_id)).load()

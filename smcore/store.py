@@ -2,9 +2,8 @@
 
 What stands under a final name is complete: it is written under another name and renamed. Beside
 each kept file lies its record, ``.<name>.made``: the checksum of its content, and its recipe, that
-is what it was made from. A file is *fresh* if its recipe is the present one, and *whole* if its
-content has the checksum that was recorded. What makes a file asks :func:`fresh` and makes it anew
-where it is not; what reads one asks :func:`checked`, which refuses a file that is damaged or stale.
+is what it was made from. A file is *whole* if its content has that checksum, and *fresh* if its
+recipe is the present one too. What makes a file asks :func:`fresh`, what reads one :func:`checked`.
 """
 
 import ast
@@ -25,7 +24,6 @@ import numpy as np
 SOURCES = {path.stem: path.read_text("utf-8") for path in Path(__file__).parent.glob("*.py")}
 WITHOUT_EFFECT = {"__init__", "config", "profile", "progress", "store"}  # on what a step computes
 SHIPPED = Path(__file__).resolve().parents[1] / "data"  # files that come with the project
-CHUNK_MONTHS = 12  # along time, in NetCDF files
 FIELD = {"dtype": "float32", "_FillValue": np.float32(9.96921e36)}
 FIELD |= {"zlib": True, "complevel": 1, "shuffle": True}
 _read = {}  # checksums of the files that this process has checked, by path
@@ -52,9 +50,8 @@ def replacing(path):
 
 def _sweep(folder):
     for part in folder.glob(f".*.{socket.gethostname()}-*.part"):
-        process = part.name.removesuffix(".part").rpartition("-")[2]
         try:
-            os.kill(int(process), 0)
+            os.kill(int(part.stem.rpartition("-")[2]), 0)
         except ProcessLookupError:
             part.unlink(missing_ok=True)
         except (PermissionError, ValueError):
@@ -108,25 +105,22 @@ def write_figure(figure, path, recipe=None):
         figure.savefig(part, dpi=200, format="png")
 
 
-def write_dataset(dataset, path, recipe=None, **encoding):
+def write_dataset(dataset, path, recipe=None):
     """Write a dataset as compressed NetCDF-4 in the way of CF, and its record.
 
-    Floating point fields become float32 with a fill value; coordinates and bounds have none;
-    times are days in float64. `encoding` adds to this by the name of a variable.
+    Fields become float32 with a fill value; coordinates and bounds have none; times are float64.
     """
     settings = {name: {"_FillValue": None} for name in dataset.variables}
     for name, variable in dataset.variables.items():
         field = name in dataset.data_vars and not name.endswith("_bnds")
         if field and variable.ndim > 1 and variable.dtype.kind == "f":
             sizes = variable.sizes.items()
-            chunks = [min(size, CHUNK_MONTHS) if dim == "time" else size for dim, size in sizes]
+            chunks = [min(size, 12) if dim == "time" else size for dim, size in sizes]  # one a year
             settings[name] = FIELD | {"chunksizes": chunks}
         if variable.dtype.kind == "M":
             settings[name]["dtype"] = "float64"
             if name == "time":  # its bounds take the same units
                 settings[name]["units"] = "days since 1850-01-01"
-    for name, extra in encoding.items():
-        settings[name] |= extra
     with keeping(path, recipe) as part:
         dataset.to_netcdf(part, engine="netcdf4", encoding=settings)
 
@@ -136,10 +130,9 @@ def _plain(value):
 
 
 def recipe(*modules, settings=None, inputs=()):
-    """What a file is made from: code of modules of smcore, settings that matter, input files.
+    """What a file is made from: code of modules and of what they import, settings, input files.
 
-    What the modules import from smcore counts as well; `settings` are as `Study.settings` gives
-    them. Checksums stand for code and inputs, and no time stamps, so that two machines agree.
+    Checksums stand for code and inputs, and no time stamps, so that two machines agree.
     """
     return {
         "modules": sorted(modules),
@@ -157,11 +150,10 @@ def _session():
 
 def beside(made, path):
     """A recipe whose inputs are named from the folder of a file, so that a study may be moved."""
-    inputs, folder = {}, Path(path).absolute().parent
+    folder, inputs = Path(path).absolute().parent, {}
     for name, checksum in made["inputs"].items():
-        shipped = Path(name).parent == SHIPPED
-        place = f"shipped:{Path(name).name}" if shipped else os.path.relpath(name, folder)
-        inputs[place] = checksum
+        shipped, place = Path(name).parent == SHIPPED, os.path.relpath(name, folder)
+        inputs[f"shipped:{Path(name).name}" if shipped else place] = checksum
     return made | {"inputs": inputs}
 
 
@@ -197,10 +189,9 @@ def differences(found, made):
 
 
 def checked(path, chapter, *, study=None):
-    """The path of a file that may be used: finished, whole, and made by what is there now.
+    """The path of a file that may be used: whole, and made by the code and inputs of now.
 
-    Else FileNotFoundError, or ValueError if it is damaged, has no record, or was made by other
-    code, inputs or, with a `study`, settings; they name the `chapter` that makes it.
+    And, with a `study`, by its settings. Else an error names the `chapter` that makes it.
     """
     path = Path(path).absolute()
     if not path.is_file():
@@ -247,10 +238,7 @@ def _checksum(path, *_):
 
 
 def code_digest(*modules):
-    """Checksum of the code of modules of smcore and of what they import, directly or not.
-
-    Docstrings, comments, blank lines and modules `WITHOUT_EFFECT` do not count.
-    """
+    """Checksum of the code, without words, of modules of smcore and of what they import."""
     names = sorted(imported_with(*modules))
     text = "\0".join(f"{name}\0{_bare(SOURCES[name])}" for name in names)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -287,7 +275,6 @@ def _bare(code):
             lines[row - 1] = lines[row - 1][:column]
     for node in ast.walk(ast.parse(code)):
         match node:
-            case ast.Expr(value=ast.Constant(value=str())):
-                rows = slice(node.lineno - 1, node.end_lineno)
-                lines[rows] = [""] * len(lines[rows])
+            case ast.Expr(value=ast.Constant(value=str()), lineno=first, end_lineno=last):
+                lines[first - 1 : last] = [""] * (last - first + 1)
     return "\n".join(line.rstrip() for line in lines if line.strip())

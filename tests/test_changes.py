@@ -145,7 +145,7 @@ def test_change_rate_works_on_a_360_day_calendar(theta):
         ({"region": EAST | {"west": 120}}, "`region` must contain cells.*lon 80 to 110"),
         (
             {"region": {"south": 10, "north": 30}},
-            "`region` must have the keys south, north, west and east",
+            "`region` must have the keys south, north, west, east",
         ),
         ({"region": {"south": 50, "north": 70, "west": 105, "east": 120}}, "`region`.*only NaN"),
     ],
