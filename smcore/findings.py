@@ -50,7 +50,7 @@ def validation_findings(study, product, scores, statistics, annual, cycles, stat
     """Findings by claim on what the paper says of its product in the test years.
 
     `scores` (:func:`smcore.validation.score_table`) and `statistics` are of the dataset `product`,
-    ``ensemble_mean`` and the sources; `annual` errors (dataset, year, lat, lon) of the first two;
+    ``ensemble_mean`` and the sources, `annual` the MAE (dataset, year, lat, lon) of the first two,
     `cycles` (dataset, site, month) of ``reference`` and ``ensemble_mean``; `gap` has the ends of
     the MAE of `product` less that of ``ensemble_mean``.
     """
