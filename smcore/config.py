@@ -13,17 +13,7 @@ import shapely
 import yaml
 from pydantic import AfterValidator, Field, ValidationError, field_validator
 
-from smcore.profile import (
-    ROOT,
-    DemoWorld,
-    Domain,
-    Network,
-    Periods,
-    Region,
-    Strict,
-    StudyArea,
-    refused,
-)
+from smcore.profile import ROOT, DemoWorld, Domain, Network, Periods, Region, Strict, StudyArea
 
 PROFILES = ROOT / "notebooks" / "profiles"
 # Kinds of error in an archive that a profile may accept, with what then counts.
@@ -84,37 +74,27 @@ def _model_table(path):
 
 
 def _in_the_table(source_id, info):
-    table = info.data.get("model_table")
-    known = list(_model_table(table).index) if table else [source_id]
-    if source_id not in known:
-        hint = _near(source_id, known, f"add it to {table.name}")
-        raise ValueError(f"not in the model table; {hint}")
+    if table := info.data.get("model_table"):
+        known = list(_model_table(table).index)
+        if source_id not in known:
+            hint = _near(source_id, known, f"add it to {table.name}")
+            raise ValueError(f"not in the model table; {hint}")
     return source_id
 
 
 def _of_the_sources(value, info):
-    key = "demo.defects" if info.field_name == "demo" else info.field_name
-    keyed = getattr(value, "defects", value) or {}
-    others = sorted(set(keyed) - set(info.data.get("sources", keyed)))
-    text = "not one of the study's sources; name one of them"
-    return refused(value, [f"{key}: {source_id!r}: {text}" for source_id in others])
-
-
-def _in_whole_cells(domain):
-    problems = []
-    for axis, ends in {"latitude": ("south", "north"), "longitude": ("west", "east")}.items():
-        low, high = (getattr(domain, end) for end in ends)
-        cells = (high - low) / domain.resolution
-        if cells < 2 or abs(cells - round(cells)) > 1e-6:
-            text = f"domain: {axis} {low} to {high}: {high - low} degrees are not two or more"
-            problems.append(f"{text} whole coarse cells of {domain.resolution}; move an edge")
-    return refused(domain, problems)
+    keyed = getattr(value, "defects", value) or {}  # those of the demo world
+    if others := set(keyed) - set(info.data.get("sources", keyed)):
+        text = ", ".join(map(repr, sorted(others)))
+        raise ValueError(f"{text}: not one of the study's sources; name one of them")
+    return value
 
 
 def _of_the_chapters(regions):
-    missing = ", ".join(sorted({"north", "south", "west"} - set(regions)))
-    text = f"regions: {missing}: missing; the chapters compare these three"
-    return refused(regions, [text] if missing else [])
+    if missing := {"north", "south", "west"} - set(regions):
+        text = ", ".join(sorted(missing))
+        raise ValueError(f"{text}: missing; the chapters compare north, south and west")
+    return regions
 
 
 def _in_the_domain(site, info):
@@ -148,7 +128,7 @@ class Study(Strict):
     sources: Annotated[tuple[Source, ...], AfterValidator(_once), Field(min_length=1)] = None
     experiments: Experiments = Field(default=SCENARIOS, min_length=1)
     periods: Periods
-    domain: Annotated[Domain, AfterValidator(_in_whole_cells)] = Domain()
+    domain: Domain = Domain()
     scale_factor: int = Field(default=8, gt=1)  # fine cells per coarse cell, along each axis
     registration: Literal["nested", "paper"] = "nested"
     depth: Literal["0-7cm", "0-10cm"] = "0-7cm"
@@ -225,21 +205,17 @@ class Study(Strict):
             raise ValueError(f"profile {path}: expected `key: value` lines, got {raw!r}")
         raw = _merge(raw, overrides) | {"name": path.stem}
         raw["directory"] = raw.get("directory") or f"data/{path.stem}"
-        problems, training = [], raw.pop("training", None) or {}
-        if not isinstance(training, dict):
-            text = f"training: {training!r}: expected `key: value` lines such as epochs: 3"
-            problems, training = [text], {}
-        raw["network"] = {"name": raw.get("network")} | training
-        if isinstance(raw.get("seeds"), list | tuple) and raw["seeds"]:
-            raw["network"]["seed"] = raw["seeds"][0]
+        network = raw.pop("training", None) or {}
+        if isinstance(network, dict):
+            network = {"name": raw.get("network")} | network
+            if isinstance(raw.get("seeds"), list | tuple) and raw["seeds"]:
+                network["seed"] = raw["seeds"][0]
         try:
-            study = cls.model_validate(raw)
+            return cls.model_validate(raw | {"network": network})
         except ValidationError as error:
-            problems += [_describe(cls, problem) for problem in error.errors()]
-        if problems:
-            lines = [f"\n  - {line}" for problem in problems for line in problem.splitlines()]
-            raise ValueError(f"profile {path} has {len(lines)} problem(s):{''.join(lines)}")
-        return study
+            lines = "\n".join(_describe(cls, one) for one in error.errors()).splitlines()
+            problems = "".join(f"\n  - {line}" for line in lines)
+            raise ValueError(f"profile {path} has {len(lines)} problem(s):{problems}") from None
 
     @property
     def synthetic(self):
@@ -282,9 +258,9 @@ class Study(Strict):
     @property
     def model(self):
         """Directory of the trained network and its checkpoints: one for each configuration."""
-        data = ("sources", "domain", "scale_factor", "registration", "depth", "demo", "network")
-        periods = {key: getattr(self.periods, key) for key in ("train", "validation")}
-        key = _digest([self.model_dump(mode="json", include=set(data)), periods])
+        data = {"sources", "domain", "scale_factor", "registration", "depth", "demo", "network"}
+        periods = self.periods.model_dump(include={"train", "validation"})
+        key = _digest([self.model_dump(mode="json", include=data), periods])
         return self.directory / "model" / f"{self.network.name}-{key}"
 
     def product(self, experiment_id):
@@ -316,11 +292,6 @@ class Study(Strict):
             text = f"study_area.countries: {unknown}: no such codes in data/countries.geojson"
             raise ValueError(f"{text}; expected ISO 3166-1 numeric codes such as '156'")
         return shapely.union_all([shapely.geometry.shape(shapes[code]) for code in countries])
-
-    @property
-    def chapters(self):
-        """Directory of the executed chapters."""
-        return self.directory / "chapters"
 
     @property
     def edition(self):
@@ -366,22 +337,21 @@ def _describe(model, problem):
     """One line for a pydantic problem: key, value, expectation, remedy."""
     if problem["type"] == "conflict":
         return problem["msg"]
-    where = ".".join(str(part) for part in problem["loc"])
-    if where.startswith("network."):  # the profile's `training` changes the preset
-        where = where.replace("network", "training", 1)
-    if problem["type"] == "extra_forbidden":
-        for part in problem["loc"][:-1]:  # a region may be named as one of its keys
-            kind = getattr(model.model_fields.get(part), "annotation", None)
-            inner = [one for one in (kind, *get_args(kind)) if hasattr(one, "model_fields")]
-            model = inner[0] if inner else model
-        known = list(model.model_fields)
-        hint = _near(problem["loc"][-1], known, f"the keys are {', '.join(known)}")
-        return f"{where}: {problem['input']!r}: unknown key; {hint}"
-    if problem["type"] == "missing":
-        return f"{where}: this key is missing; add it"
-    message, value = problem["msg"].removeprefix("Value error, "), problem["input"]
+    where, value = ".".join(map(str, problem["loc"])), problem["input"]
     if isinstance(value, dict) and "name" in value:  # a network
         value = value["name"]
+    else:  # the profile's `training` changes the preset
+        where = re.sub(r"^network\b", "training", where)
+    if problem["type"] == "missing":
+        return f"{where}: this key is missing; add it"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        *parents, key = problem["loc"]
+        if parents:  # the key of one model, or of a dict of models
+            kind = model.model_fields[parents[0]].annotation
+            model = next(one for one in (kind, *get_args(kind)) if hasattr(one, "model_fields"))
+        known = ", ".join(model.model_fields)
+        message = f"unknown key; {_near(key, known.split(', '), f'the keys are {known}')}"
     return f"{where}: {value!r}: {message[0].lower() + message[1:]}"
 
 

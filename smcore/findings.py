@@ -9,16 +9,14 @@ from smcore.metrics import area_share, bootstrap_years, confidence_interval
 from smcore.seasons import MONTHS, SEASONS
 
 CELLS = ("lat", "lon")
+WEAKEST, STRONGEST = {"experiment_id": 0}, {"experiment_id": -1}  # scenario
 PLATEAU = 3000  # m
 VARIANT = "SSMI by its own standard deviation over {}"
 NO_CELLS = "the study area has no cells to judge it by"
 
 
 def training_findings(history):
-    """When the training had converged: the first epoch within 1 % of the lowest loss, not judged.
-
-    `history` (pd.DataFrame) has the losses ``validation`` by its index epoch.
-    """
+    """The first epoch within 1 % of the lowest loss in ``history["validation"]``, not judged."""
     losses = history["validation"]
     found = f"epoch {losses.index[losses <= 1.01 * losses.min()][0]}"
     note = "within 1 % of the lowest validation loss"
@@ -51,11 +49,10 @@ def share_with_error(annual, claim, area, mask):
 def validation_findings(study, product, scores, statistics, annual, cycles, static, *, gap):
     """Findings by claim on what the paper says of its product in the test years.
 
-    `scores` and `statistics` (:func:`smcore.validation.score_table`,
-    :func:`smcore.metrics.taylor_statistics`) are of the dataset `product`, ``ensemble_mean`` and
-    the sources, `annual` the mean absolute errors (dataset, year, lat, lon) of the first two,
-    `cycles` the mean annual cycles (dataset, site, month) of ``reference`` and ``ensemble_mean``,
-    `gap` the ends of the MAE of `product` less that of ``ensemble_mean``.
+    `scores` (:func:`smcore.validation.score_table`) and `statistics` are of the dataset `product`,
+    ``ensemble_mean`` and the sources, `annual` the MAE (dataset, year, lat, lon) of the first two,
+    `cycles` (dataset, site, month) of ``reference`` and ``ensemble_mean``; `gap` has the ends of
+    the MAE of `product` less that of ``ensemble_mean``.
     """
     claims, found, place = paper_claims(), {}, study.study_area.name
     area = cell_area(annual["lat"], annual["lon"])
@@ -113,13 +110,10 @@ def validation_findings(study, product, scores, statistics, annual, cycles, stat
             shifts.append(phase_shift(ours, theirs))
             bias = f"bias {float((ours - theirs).mean()):+.3f} m³ m⁻³"
             words.append(f"{name}: shifted by {shifts[-1]} months, {bias}")
-    found["phase"] = finding(
-        "; ".join(words),
-        not any(shifts) if shifts else None,
-        region="the sites of Fig. 4 without the plateau's",
-        note="in phase: no shift of months brings the mean annual cycles closer",
-        reason="" if shifts else "no site has a series",
-    )
+    agrees, reason = (not any(shifts), "") if shifts else (None, "no site has a series")
+    note = "in phase: no shift of months brings the mean annual cycles closer"
+    region = "the sites of Fig. 4 without the plateau's"
+    found["phase"] = finding("; ".join(words), agrees, region=region, note=note, reason=reason)
     return found
 
 
@@ -169,9 +163,8 @@ def drying_belt(slope, part):
 def trend_findings(product, sources, area, study_area, study, *, baseline):
     """Findings by claim on the slopes of the annual index, section 3.3.1 and figure 6 of the paper.
 
-    `product` and `sources` have the slopes per decade (experiment_id, lat, lon; with source_id),
-    `baseline` the years of the index. A claim whose scenarios the slopes lack, or whose own box has
-    no cells, is left out; not judged where a box of the study holds none.
+    `product` and `sources` have slopes per decade (experiment_id, lat, lon; with source_id), of the
+    index by `baseline`. Left out are claims without their scenarios, or without cells in their box.
     """
     paper, result, both = paper_claims(), {}, (product, sources)
     variant = VARIANT.format("-".join(baseline))
@@ -185,16 +178,13 @@ def trend_findings(product, sources, area, study_area, study, *, baseline):
         return [slope.weighted(area.where(parts[name], 0)).mean(("lat", "lon")) for slope in both]
 
     (south, souths), (north, norths), (west, wests) = map(means, ("south", "north", "west"))
-    result["south-dry-north-wet"] = _within(
-        [parts["south"], parts["north"]],
-        f"south: {listed(south)}; north: {listed(north)}",
-        (south < 0).all() & (north > 0).all(),
-        region=f"south: {where['south']}; north: {where['north']}",
-        interval=f"south: {between_sources(souths)}; north: {between_sources(norths)}",
-        note=note,
-    )
-    turns = west[0] > 0 > west[-1]
+    masks, text = [parts["south"], parts["north"]], "south: {}; north: {}".format
+    words = {"region": text(where["south"], where["north"]), "note": note}
+    words["interval"] = text(between_sources(souths), between_sources(norths))
+    found, agrees = text(listed(south), listed(north)), (south < 0).all() & (north > 0).all()
+    result["south-dry-north-wet"] = _within(masks, found, agrees, **words)
     words = {"region": where["west"], "interval": between_sources(wests), "note": note}
+    turns = west[0] > 0 > west[-1]
     result["northwest-turn"] = _within([parts["west"]], listed(west), turns, **words)
     for name in ("north-wetting", "xinjiang-ssp126", "xinjiang-ssp585"):
         claim = paper[name]
@@ -209,27 +199,20 @@ def trend_findings(product, sources, area, study_area, study, *, baseline):
         result[name] = finding(listed(share, "{:.0f} %"), _fits(share, claim).all(), **words)
     if product.sizes["experiment_id"] > 1:
         belt, belts = (drying_belt(slope, parts["south"]) for slope in both)
-        shift, shifts = (
-            lat.isel(experiment_id=-1) - lat.isel(experiment_id=0) for lat in (belt, belts)
-        )
-        result["drying-belt-shifts"] = _within(
-            [belt.notnull()],
-            listed(belt, "{:.1f}N"),
-            shift < 0,
-            region=where["south"],
-            interval=f"shift, {between_sources(shifts, '{:+.0f} degrees')}",
-            note=f"latitude of the lowest zonal mean, agrees if it moves south; {variant}; "
-            "sources on the coarse grid",
-        )
+        shift, shifts = (lat[STRONGEST] - lat[WEAKEST] for lat in (belt, belts))
+        note = f"latitude of the lowest zonal mean, agrees if it moves south; {variant}; "
+        words = {"region": where["south"], "note": f"{note}sources on the coarse grid"}
+        words["interval"] = f"shift, {between_sources(shifts, '{:+.0f} degrees')}"
+        masks, found = [belt.notnull()], listed(belt, "{:.1f}N")
+        result["drying-belt-shifts"] = _within(masks, found, shift < 0, **words)
     return result
 
 
 def season_findings(slopes, static, study, *, baseline):
-    """Findings by claim on the seasons.
+    """Findings by claim on the seasons; `baseline` are the years of the index.
 
     `slopes` of the seasonal index per decade are (source_id, experiment_id, season, lat, lon), the
-    product first; `static` has ``study_area`` (bool) and ``elevation`` (m); `baseline` are the
-    years of the index.
+    product first; `static` has ``study_area`` (bool) and ``elevation`` (m).
     """
     paper, boxes, found = paper_claims(), study.regions, {}
     variant = VARIANT.format("-".join(baseline))
@@ -276,7 +259,7 @@ def season_findings(slopes, static, study, *, baseline):
         growing = share(spring < 0, "low")
         add("spring-grows", growing, growing.diff("experiment_id") > 0, "{:.0f} %", at="low")
         means = mean(slopes.sel(season=["JJA", "SON"]), "north")
-        rise = means.isel(experiment_id=-1) - means.isel(experiment_id=0)
+        rise = means[STRONGEST] - means[WEAKEST]
         note = "mean slope of the strongest scenario less that of the weakest"
         add("conclusion-north-autumn", rise, rise > 0, note=note, at="north")
     return found
@@ -285,8 +268,7 @@ def season_findings(slopes, static, study, *, baseline):
 def period_findings(rates, study):
     """Findings by claim on the change rates of north and south.
 
-    `rates` in % are (source_id, region, part, period, experiment_id), the product first; the parts
-    as in :func:`smcore.changes.portrait`.
+    `rates` in % are (source_id, region, part, period, experiment_id), the product first.
     """
     paper, found, over = paper_claims(), {}, ["period", "experiment_id"]
     of = {name: rates.sel(region=name, drop=True) for name in rates["region"].values}

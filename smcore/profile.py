@@ -65,6 +65,17 @@ class Domain(Region):
     east: float = 137.0
     resolution: float = Field(default=2.0, gt=0)
 
+    @model_validator(mode="after")
+    def _in_whole_cells(self):
+        problems = []
+        for axis, ends in {"latitude": ("south", "north"), "longitude": ("west", "east")}.items():
+            low, high = (getattr(self, end) for end in ends)
+            cells = (high - low) / self.resolution
+            if cells < 2 or abs(cells - round(cells)) > 1e-6:
+                text = f"domain: {axis} {low} to {high}: {high - low} degrees are not two or more"
+                problems.append(f"{text} whole coarse cells of {self.resolution}; move an edge")
+        return refused(self, problems)
+
 
 class Periods(Strict):
     """Periods as pairs of years, both included."""

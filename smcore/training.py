@@ -133,8 +133,7 @@ def _fit(study, resume, workers):
     network = build(study).to(workers.device, memory_format=layout)
     parallel = DistributedDataParallel(network) if workers.count > 1 else network
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[preset.optimiser]
-    options = {"lr": preset.learning_rate, "weight_decay": preset.weight_decay, "fused": True}
-    optimiser = kind(network.parameters(), **options)
+    optimiser = kind(network.parameters(), weight_decay=preset.weight_decay, fused=True)
     if checkpoint:
         _restore(checkpoint, network, optimiser)
 
@@ -152,10 +151,10 @@ def _fit(study, resume, workers):
         save(final)
 
     nothing = {"epoch": 0, "validation": math.inf}
-    best = min(history, key=lambda row: row["validation"], default=nothing)
     batches_per_epoch = math.ceil(len(x) / preset.batch_size)
     steps = preset.epochs * batches_per_epoch
     for epoch in range((history or [nothing])[-1]["epoch"] + 1, preset.epochs + 1):
+        best = min(history, key=lambda row: row["validation"], default=nothing)
         if epoch - 1 - best["epoch"] >= (preset.patience or math.inf):
             break
         start = time.monotonic()
@@ -171,7 +170,7 @@ def _fit(study, resume, workers):
             rate = learning_rate(preset, (epoch - 1) * batches_per_epoch + number, steps)
             for group in optimiser.param_groups:
                 group["lr"] = rate
-            mine, aim = workers.share(batch), workers.share(target)
+            mine, aim = map(workers.share, (batch, target))
             share = valid[aim].sum() / valid[target].sum()
             if not len(mine):  # all must take part; this one counts nothing
                 mine, aim = batch[:1], target[:1]
@@ -191,7 +190,6 @@ def _fit(study, resume, workers):
         row |= {"learning_rate": rate, "seconds": time.monotonic() - start}
         history.append(row)
         if validation < best["validation"]:
-            best = row
             save(final)
         if epoch in SHOWN:
             save(study.model / f"epoch{epoch}.safetensors")
@@ -214,9 +212,8 @@ def load(study, *, epoch=None):
     values = json.loads(store.checked(finished, CHAPTER, study=study).read_text())
     history = pd.DataFrame(values.pop("history")).set_index("epoch")
     if epoch is not None:
-        path = study.model / f"epoch{epoch}.safetensors"
-        if epoch == history.index[-1]:
-            path = odd if epoch % 2 else even
+        last = odd if epoch % 2 else even
+        path = last if epoch == history.index[-1] else study.model / f"epoch{epoch}.safetensors"
     checkpoint = _open(store.checked(path, CHAPTER, study=study))
     network = build(study)
     network.load_state_dict(checkpoint["network"])
@@ -228,9 +225,8 @@ def build(study):
     """The untrained network of a study; its weights depend on torch's seed."""
     preset = study.network
     sizes = preset.model_dump(include={"features", "depth", "dropout", "clip_features", "skips"})
-    sizes |= {"in_channels": len(study.sources), "scale_factor": study.scale_factor}
-    sizes |= {"auxiliary_channels": len(AUXILIARY[preset.auxiliary])}
-    network = YNet(YNetConfig(**sizes))
+    channels = len(study.sources), len(AUXILIARY[preset.auxiliary])
+    network = YNet(YNetConfig(*channels, scale_factor=study.scale_factor, **sizes))
     if preset.initialisation == "he":
         initialise_he(network)
     if preset.anchored:  # untrained it is the anchor
@@ -253,8 +249,7 @@ def _loss(network, x, month, y, valid, auxiliary, batch_size, workers):
 def _paired(months, years):
     """For each position of a month in whole years the same month of a year at most `years` away.
 
-    Free-running models and the reference share the season and the slow change but no weather: such
-    a pair is as good as that of one date.
+    Free-running models share no weather with the reference: such a pair is as good as of one date.
     """
     year = months // 12
     first, last = (year - years).clamp(min=0), (year + years).clamp(max=len(months) // 12 - 1)

@@ -61,9 +61,8 @@ def mann_kendall(series, *, dim="year", method="ar1"):
     dim : str, default: "year"
         Dimension to test along.
     method : {"ar1", "hamed_rao", "original"}, default: "ar1"
-        "original" assumes independent values. "hamed_rao" inflates the variance of the score by
-        the significant autocorrelations of the ranks of the detrended series, "ar1" by those of
-        the AR(1) process with the lag-1 autocorrelation of the detrended series.
+        "original" assumes independent values. The variance of the score grows by the significant
+        autocorrelations of the detrended ranks ("hamed_rao") or by those of AR(1) ("ar1").
 
     Returns
     -------
@@ -88,17 +87,15 @@ def mann_kendall(series, *, dim="year", method="ar1"):
     degrees of freedom, as three numbers are estimated: our choice, by the measured size. Only
     "ar1" holds its level on AR(1) series (``data/test_size.csv``), none on longer memories.
 
-    With gaps, a lag is one of the calendar, and rho the L-th root of r at the shortest lag L with
-    at least half as many pairs as the lag with most: what is observed every second year gets the
-    result of the shorter series.
+    With gaps, lags are of the calendar, and rho is the L-th root of r at the shortest lag L with at
+    least half the pairs of the best: every second year alone gives what the shorter series gives.
     """
     if method not in METHODS:
         raise ValueError(f"`method` must be one of {METHODS}, got {method!r}")
     steps = np.diff(_position(series, dim))
     if not np.allclose(steps, steps[:1]):
-        got = f"got steps of {steps.min():g} to {steps.max():g}"
-        text = f"`{dim}` must be evenly spaced, because lags are counted in steps, {got}"
-        raise ValueError(f"{text}; reindex `series` so that gaps are NaN")
+        text = f"`{dim}` must be evenly spaced, got steps of {steps.min():g} to {steps.max():g}"
+        raise ValueError(f"{text}; lags are counted in steps: reindex `series`, with gaps as NaN")
     test = partial(_mann_kendall, method=method)
     position = np.arange(series.sizes[dim], dtype=float)
     return _per_cell(test, series, dim, position, ["p_value", "z", "score", "tau"])
@@ -181,8 +178,7 @@ def _position(series, dim):
 def _per_cell(function, series, dim, position, names):
     """Results of a function, by name, for the cells with at least three valid points.
 
-    It takes values (cells, points), the slopes of all pairs (cells, pairs), which it may reorder,
-    and the number of valid points (cells).
+    Of values (cells, points), slopes of all pairs (cells, pairs), its to reorder, and valid points.
     """
     # a batch system may allow fewer cores than there are, and says so on Linux only
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -244,10 +240,7 @@ def _differences(values, out):
 
 
 def _select(slopes, ranks):
-    """Values at `ranks`, (cells, ranks), were each row of `slopes` sorted, which it partly becomes.
-
-    NaN comes last.
-    """
+    """Values at `ranks`, (cells, ranks), of each row of `slopes`, sorted in part here, NaN last."""
     first, last = ranks.min(), ranks.max()
     slopes.partition(first, axis=1)  # numpy vectorises it for one rank at a time
     slopes[:, first:].partition(last - first, axis=1)
@@ -281,20 +274,18 @@ def _score_variance(values, n):
 def _mann_kendall(values, slopes, n, method):
     number = n * (n - 1) // 2
     score = np.subtract(slopes > 0, slopes < 0, dtype=np.int8).sum(axis=1)
-    variance = _score_variance(values, n)
-    freedom = np.full(n.shape, np.inf)  # degrees of freedom of Student's t
+    factor, freedom = 1, np.inf  # of the variance, and of Student's t
     if method != "original":
         ranks = np.stack([(number - 1) // 2, number // 2], axis=1)
         slope = _select(slopes, ranks).mean(axis=1)
         # from 1, as in pymannkendall: rounding decides which two values are tied
         detrended = values - np.arange(1, values.shape[1] + 1) * slope[:, None]
-        if method == "hamed_rao":
-            variance *= _hamed_rao_factor(detrended, n[:, None])
-        else:
-            factor = _ar1_factor(values, detrended, n[:, None])
-            variance *= factor
-            freedom = n / factor - 3
-
+    if method == "hamed_rao":
+        factor = _hamed_rao_factor(detrended, n[:, None])
+    if method == "ar1":
+        factor = _ar1_factor(values, detrended, n[:, None])
+        freedom = n / factor - 3
+    variance = factor * _score_variance(values, n)
     variance = np.where(variance > 0, variance, np.nan)
     z = np.where(score == 0, 0, (score - np.sign(score)) / np.sqrt(variance))
     p_value = np.where(freedom > 0, 2 * stdtr(freedom, -abs(z)), 1)
@@ -303,12 +294,10 @@ def _mann_kendall(values, slopes, n, method):
 
 def _hamed_rao_factor(detrended, n):
     """n/n* of Hamed and Rao (1998): how much autocorrelation inflates the score's variance."""
-    present = np.isfinite(detrended)
     ranks = rankdata(detrended, axis=1, nan_policy="omit") - (n + 1) / 2  # less their mean
-    covariance = _lagged_products(np.where(present, ranks, 0))
+    covariance, m = _at_lags(ranks)
     # all ranks equal: no autocorrelation
     r = covariance / np.where(covariance[:, :1] > 1e-6, covariance[:, :1], np.inf)
-    m = _pairs_at_lags(present)
     weight = 2 * m * (m - 1) * (m - 2) / (n * (n - 1) * (n - 2))
     significant = abs(r) > ndtri(0.975) / np.sqrt(n)
     return 1 + (weight * np.where(significant, r, 0))[:, 1:].sum(axis=1)
@@ -316,13 +305,10 @@ def _hamed_rao_factor(detrended, n):
 
 def _ar1_factor(values, detrended, n):
     """n/n* of Yue and Wang (2004) for an AR(1) process, its autocorrelation without bias."""
-    present = np.isfinite(detrended)
-    mean = np.nanmean(detrended, axis=1, keepdims=True)
-    covariance = _lagged_products(np.where(present, detrended - mean, 0))
+    covariance, m = _at_lags(detrended - np.nanmean(detrended, axis=1, keepdims=True))
     rounding = n * (1e-12 * np.nanmax(abs(values), axis=1, keepdims=True)) ** 2
     # a straight line leaves only rounding: no autocorrelation
     variance = np.where(covariance[:, :1] > rounding, covariance[:, :1], np.inf) / n
-    m = _pairs_at_lags(present)
     most = m[:, 1:].max(axis=1, keepdims=True)
     lag = 1 + (2 * m[:, 1:] >= most).argmax(axis=1, keepdims=True)
     r = np.take_along_axis(covariance, lag, axis=1) / np.take_along_axis(m, lag, axis=1) / variance
@@ -331,15 +317,14 @@ def _ar1_factor(values, detrended, n):
     return 1 + 2 / n[:, 0] * (m[:, 1:] * rho**lags).sum(axis=1)
 
 
+def _at_lags(values):
+    """Sums of values[t] * values[t + lag], and numbers of such pairs, at the lags 0 to n - 1."""
+    present = np.isfinite(values)
+    counted = present[:1] if present.all() else present  # mostly the same for all cells
+    return _lagged_products(np.where(present, values, 0)), np.round(_lagged_products(counted))
+
+
 def _lagged_products(values):
-    """Sum of values[t] * values[t + lag] for the lags 0 to n - 1, by Fourier transform."""
     length = values.shape[1]
     spectrum = np.fft.rfft(values, 2 * length, axis=1)  # padded, so that the ends do not meet
     return np.fft.irfft(abs(spectrum) ** 2, 2 * length, axis=1)[:, :length]
-
-
-def _pairs_at_lags(present):
-    """Number of pairs at the lags 0 to n - 1: n - lag where no value is missing."""
-    if present.all():
-        present = present[:1]  # the same for all cells
-    return np.round(_lagged_products(present))
