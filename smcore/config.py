@@ -85,15 +85,13 @@ def _in_the_table(source_id, info):
 def _of_the_sources(value, info):
     keyed = getattr(value, "defects", value) or {}  # those of the demo world
     if others := set(keyed) - set(info.data.get("sources", keyed)):
-        text = ", ".join(map(repr, sorted(others)))
-        raise ValueError(f"{text}: not one of the study's sources; name one of them")
+        raise ValueError(f"{sorted(others)}: not one of the study's sources; name one of them")
     return value
 
 
 def _of_the_chapters(regions):
-    if missing := {"north", "south", "west"} - set(regions):
-        text = ", ".join(sorted(missing))
-        raise ValueError(f"{text}: missing; the chapters compare north, south and west")
+    if missing := ", ".join(sorted({"north", "south", "west"} - set(regions))):
+        raise ValueError(f"{missing}: missing; the chapters compare north, south and west")
     return regions
 
 

@@ -230,10 +230,9 @@ def season_findings(slopes, static, study, *, baseline):
         return 100 * mean(condition, at)
 
     def add(claim, values, holds=None, form="{:+.3f}", note="", at=None, needs=None):
-        words = {"region": study.study_area.name + where.get(at, "")}
-        words["note"] = "; ".join(filter(None, [note, variant]))
-        mask = masks.get(needs or at, inside)
-        found.update(_judged(paper[claim], values, holds, form, mask, **words))
+        region, mask = study.study_area.name + where.get(at, ""), masks.get(needs or at, inside)
+        note = f"{note}; {variant}" if note else variant
+        found.update(_judged(paper[claim], values, holds, form, mask, region, note))
 
     add("spring-area", share(spring < 0), form="{:.1f} %")
     fast = share(winter <= paper["winter-south"]["limit"], "south")
@@ -276,9 +275,9 @@ def period_findings(rates, study):
 
     def add(claim, values, holds, note, *names, form="{:+.1f} %"):
         boxes = "; ".join(f"{name}: {study.regions[name]}" for name in names)
-        words = {"region": f"study area ({study.study_area.name}), {boxes}", "note": note}
+        region = f"study area ({study.study_area.name}), {boxes}"
         known = rates[0].sel(region=list(names)).notnull().any(["part", *over]).all()
-        found.update(_judged(paper[claim], values, holds, form, known, **words))
+        found.update(_judged(paper[claim], values, holds, form, known, region, note))
 
     def by_season(region, *largest):
         """Signed means, whether those seasons are the largest by size, and the sizes in words."""
@@ -319,7 +318,7 @@ def period_findings(rates, study):
     return found
 
 
-def _judged(claim, values, holds, form, mask, *, region, note):
+def _judged(claim, values, holds, form, mask, region, note):
     """The finding on a product, by claim: with the range of its sources, and in how many it holds.
 
     `values`, and whether they fit, by default if near the paper's, have source_id and at most one

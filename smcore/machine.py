@@ -72,11 +72,10 @@ class Workers:
 
     def total(self, value):
         """Sum of a number over the processes."""
-        if self.count == 1:
-            return value
-        value = torch.tensor(value, dtype=torch.float64, device=self.device)
-        distributed.all_reduce(value)
-        return value.item()
+        if self.count > 1:
+            value = torch.tensor(value, dtype=torch.float64, device=self.device)
+            distributed.all_reduce(value)
+        return float(value)
 
     def wait(self):
         """Until all processes are here."""
