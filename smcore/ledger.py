@@ -15,20 +15,22 @@ NOT_COMPUTED = "no chapter computes a counterpart for this study's experiments, 
 VERDICTS = ("agrees", "differs", "not testable", "impossible", "demo")
 
 
-def read_findings(chapters, *folders):
+def read_findings(chapters, study, *folders):
     """The findings by claim id that chapters have left, each with the ``chapter`` it is from.
 
-    A ``<chapter>.json`` in a later of the `folders` goes first. FileNotFoundError if it is in none,
-    ValueError if it is damaged or out of date.
+    A ``<chapter>.json`` in a later of the `folders` goes first, that of the `study` last.
+    FileNotFoundError if there is none, ValueError if it is damaged or out of date.
     """
-    found = {}
+    found, folders = {}, (study.results, *folders)
     for chapter in chapters:
         there = [path for folder in folders if (path := Path(folder, f"{chapter}.json")).is_file()]
         if not there:
             where = ", ".join(map(str, folders))
             text = f"there are no findings of chapter {chapter} in {where}"
             raise FileNotFoundError(f"{text}; run `notebooks/run.py {chapter}`")
-        claims = json.loads(checked(there[-1], chapter).read_text(encoding="utf-8"))["claims"]
+        own = study if there[-1].parent == Path(study.results) else None
+        path = checked(there[-1], chapter, study=own)
+        claims = json.loads(path.read_text(encoding="utf-8"))["claims"]
         found |= {name: one | {"chapter": chapter} for name, one in claims.items()}
     return found
 

@@ -27,6 +27,9 @@ SHIPPED = Path(__file__).resolve().parents[1] / "data"  # files that come with t
 FIELD = {"dtype": "float32", "_FillValue": np.float32(9.96921e36)}
 FIELD |= {"zlib": True, "complevel": 1, "shuffle": True}
 _read = {}  # checksums of the files that this process has checked, by path
+_asked = {}  # settings of the study that it has checked them for
+# What the results of a chapter follow from, beside the files that it reads.
+RESULTS = ("domain", "sources", "experiments", "periods", "regions", "sites", "study_area")
 
 
 @contextmanager
@@ -145,15 +148,20 @@ def recipe(*modules, settings=None, inputs=()):
 def _session():
     """The recipe of a result: the code that is loaded, and the files that were checked."""
     loaded = {name.partition(".")[2] for name in sys.modules if name.startswith("smcore.")}
-    return recipe(*(loaded & SOURCES.keys() - WITHOUT_EFFECT)) | {"inputs": dict(_read)}
+    made = recipe(*(loaded & SOURCES.keys() - WITHOUT_EFFECT), settings=_asked)
+    return made | {"inputs": dict(_read)}
 
 
 def beside(made, path):
-    """A recipe whose inputs are named from the folder of a file, so that a study may be moved."""
+    """A recipe whose inputs are named from the folder of a file, so that a study may be moved.
+
+    Those that come with the project are ``shipped:``, those without a record ``native:``.
+    """
     folder, inputs = Path(path).absolute().parent, {}
     for name, checksum in made["inputs"].items():
         shipped, place = Path(name).parent == SHIPPED, os.path.relpath(name, folder)
-        inputs[f"shipped:{Path(name).name}" if shipped else place] = checksum
+        kind = "" if recorded(name) else "native:"
+        inputs[f"shipped:{Path(name).name}" if shipped else kind + place] = checksum
     return made | {"inputs": inputs}
 
 
@@ -163,7 +171,8 @@ def recorded(path):
     try:
         entries = json.loads(path.with_name(f".{path.name}.made").read_text(encoding="utf-8"))
         content = sha256(path)
-        return next((one for one in entries if one["sha256"] == content), entries[0])
+        found = next((one for one in entries if one["sha256"] == content), entries[0])
+        return found if "recipe" in found else None
     except (OSError, ValueError, LookupError, TypeError):
         return None
 
@@ -203,6 +212,7 @@ def checked(path, chapter, *, study=None):
         was = recorded(path)["recipe"]["settings"]
         now = study.settings(*was)
         why += [f"{key} was {was[key]!r}" for key in was if was[key] != now[key]]
+        _asked.update(study.settings(*RESULTS))
     if why:
         raise ValueError(f"{path} is out of date ({'; '.join(why)}): run chapter {chapter} again")
     _read[str(path)] = recorded(path)["sha256"]
@@ -217,11 +227,15 @@ def _stale(path):
         return [f"the code that made {path.name} has changed"]
     why = []
     for name, checksum in made["inputs"].items():
-        source = Path(os.path.normpath(path.parent / name))
-        found = recorded(source)
-        if found is not None:  # a native file has no record: the first chapter checks it
-            same = found["sha256"] == checksum
-            why += _stale(source) if same else [f"{source.name} has changed"]
+        shipped = name.startswith("shipped:")
+        place = SHIPPED / name.removeprefix("shipped:") if shipped else path.parent / name
+        source = Path(os.path.normpath(place))
+        if name.startswith("native:") or not source.exists():
+            continue  # the first chapter checks it; a product may be read far from its inputs
+        if sha256(source) != checksum:
+            why.append(f"{source.name} has changed")
+        elif not shipped:
+            why += _stale(source) if recorded(source) else [f"{source.name} has lost its record"]
     return list(dict.fromkeys(why))
 
 

@@ -208,7 +208,8 @@ def load(study, *, epoch=None):
     FileNotFoundError if the training has not finished, ValueError if what it left is damaged or
     out of date; both name the chapter to run.
     """
-    even, odd, path, finished = _files(study)
+    even, odd, weights, finished = _files(study)
+    path = store.checked(weights, CHAPTER, study=study)
     values = json.loads(store.checked(finished, CHAPTER, study=study).read_text())
     history = pd.DataFrame(values.pop("history")).set_index("epoch")
     if epoch is not None:
