@@ -35,12 +35,12 @@ def maps(
     field, *, quantity, row=None, col=None, dots=None, hatching=None, study_area=None, places=None,
     notes=None, zero_line=False,
 ):  # fmt: skip
-    """Maps of a field, one panel for each value of `row` and `col`, with one colour bar.
+    """Maps of a field (lat, lon), one panel for each value of `row` and `col`, with one colour bar.
 
-    `dots` and `hatching` are boolean, on the cells of `field`, named by ``long_name``; a dot stands
-    for a block of cells of which at least half are True. `places` has longitudes and latitudes of a
-    point, or along a line, by name; `notes` are short texts by `row` and `col`. `zero_line` tells
-    the signs without colour.
+    Its units are those of `quantity` in ``data/figures.yml``. `dots` and `hatching` are boolean on
+    its cells, named by ``long_name``; a dot stands for a block of which at least half are True.
+    `study_area` is a polygon; `places` has longitudes and latitudes of a point, or along a line, by
+    name; `notes` are short texts by `row` and `col`. `zero_line` tells the signs without colour.
     """
     style, dims = drawing.quantity_of(field, quantity), [dim for dim in (row, col) if dim]
     field = ordered(field, "field", *dims, "lat", "lon")
@@ -95,8 +95,7 @@ def maps(
         if hatching is not None:
             shade = {"colors": "none", "hatches": [MAPS["hatching"]["hatch"]]}
             ax.contourf(here.lon, here.lat, hatching.sel(panel), [0.5, 1.5], **shade)
-        ax.set_xticks(ticks.tick_values(west, east))
-        ax.set_yticks(ticks.tick_values(south, north))
+        ax.set(xticks=ticks.tick_values(west, east), yticks=ticks.tick_values(south, north))
         ax.xaxis.set_major_formatter(LongitudeFormatter())
         ax.yaxis.set_major_formatter(LatitudeFormatter())
         edge = {"labelleft": number % columns == 0, "labelbottom": number + columns >= len(panels)}
