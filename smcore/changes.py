@@ -107,10 +107,9 @@ def beside_sources(rates):
 
 
 def running_change(series, periods):
-    """Annual change from the baseline in %, as running means of 11 years, by run and scenario.
+    """Annual change from the baseline in %, as running means of 11 years, by ``experiment_id``.
 
-    The run before each scenario in `series` (..., experiment_id, ..., time) becomes "historical",
-    up to the last mean that holds none but its years.
+    "historical" ends with the last mean that holds none but its years; there scenarios begin.
     """
     yearly = yearly_mean(series, PARTS["annual"])
     before = yearly.sel(year=slice(*map(int, periods.baseline))).mean("year")
@@ -142,11 +141,10 @@ def amounts(series, *, period, baseline):
 
 
 def two_averages(theta, *, period, baseline, months=None, region=None):
-    """The change rate (``ratio_of_means``) beside the mean of the cells' own, and why they differ.
+    """The change rate (``ratio_of_means``) beside the mean of the cells' own, in %, and why.
 
-    In %, weighted by area. A cell without water in the baseline has no ratio; one that lacks one of
-    the `months` takes no part. ``drier_half`` and ``wetter_half`` are the rates of either half of
-    the area by the water in the baseline, of which the drier holds ``drier_half_water``.
+    Rates of the halves of the area with less and with more water in the baseline, and the drier's
+    share of that. A cell without water there has no ratio; one that lacks a month takes no part.
     """
     if set(theta.dims) != {"time", "lat", "lon"}:
         raise ValueError(f"`theta` must have the dimensions time, lat, lon, got {theta.dims}")
@@ -155,7 +153,7 @@ def two_averages(theta, *, period, baseline, months=None, region=None):
     cells = cells.to_dataframe().astype(float).dropna().query("area > 0").sort_values("before")
     if cells.empty:
         raise ValueError("`region` must contain values of `theta`, got only NaN; choose land")
-    area, wet = cells["area"], cells[cells["before"] > 0]
+    area, wet = cells["area"], cells.query("before > 0")
     water = cells[["after", "before"]].mul(area, axis=0)
     dry = area.cumsum() - area / 2 <= area.sum() / 2
     parts = {"ratio_of_means": water, "drier_half": water[dry], "wetter_half": water[~dry]}

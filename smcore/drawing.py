@@ -101,10 +101,9 @@ def alike(array, argument, field):
 def figure_of(
     titles, height, *, columns=None, wide=False, beside=0.45, layout="constrained", **options
 ):
-    """A figure and its axes, one a title, lettered if there are several.
+    """A figure and its axes, one a title, lettered if there are several, three or two in a row.
 
-    Three stand in a row where that fills it, else two, unless `columns` says how many; one is as
-    `wide` as two. In inches: the `height` of a row and what is `beside` the rows.
+    One may be as `wide` as two. In inches: the `height` of a row and what is `beside` the rows.
     """
     count = len(titles)
     columns = columns or min(count, 3 if count % 3 == 0 else 2)
@@ -112,7 +111,7 @@ def figure_of(
     width = TWO_COLUMNS if wide or columns > 1 else ONE_COLUMN
     size = width, beside + height * rows
     fig = plt.figure(figsize=size, dpi=200, facecolor="white", layout=layout)
-    plt.close(fig)  # it stays a complete figure; pyplot just does not show it a second time
+    plt.close(fig)  # complete all the same: pyplot just does not show it a second time
     axes = fig.subplots(rows, columns, squeeze=False, **options).flatten()
     for ax in axes[count:]:
         ax.remove()
@@ -132,9 +131,8 @@ def legend(fig, handles=None, **options):
 
 def colour_bar(fig, style, **place):
     """A bar with every level: in the axes `cax`, or below the axes `ax`."""
-    ticks = {"ticks": style.levels, "format": "{x:g}"}
-    mappable = plt.cm.ScalarMappable(style.norm, style.cmap)
-    bar = fig.colorbar(mappable, orientation="horizontal", **ticks, **place)
+    place |= {"ticks": style.levels, "format": "{x:g}", "orientation": "horizontal"}
+    bar = fig.colorbar(plt.cm.ScalarMappable(style.norm, style.cmap), **place)
     bar.set_label(style.title, labelpad=1)
 
 
@@ -162,16 +160,14 @@ def tables_of(cells, text, quantity, height, *, shrink=1, **options):
     style = QUANTITIES[quantity]
     fig, axes = figure_of(cells[cells.dims[0]].values, height, **options)
     rows, columns = (cells[dim].to_index().get_level_values(-1) for dim in cells.dims[1:])
-    heads = {"yticklabels": rows, "xticklabels": [printed(name) for name in columns]}
-    colours = {"norm": style.norm, "cmap": style.cmap, "cbar": False, "linewidths": 0.3}
-    numbers = {"fmt": "", "annot_kws": {"size": 6.5}}
+    looks = {"yticklabels": rows, "xticklabels": [printed(name) for name in columns], "fmt": ""}
+    looks |= {"norm": style.norm, "cmap": style.cmap, "cbar": False, "linewidths": 0.3}
     for ax, table, words in zip(axes, cells.values, text):
-        sns.heatmap(table, annot=words, ax=ax, **heads, **numbers, **colours)
+        sns.heatmap(table, annot=words, annot_kws={"size": 6.5}, ax=ax, **looks)
         ax.tick_params(length=0)
         ax.tick_params(axis="y", labelrotation=0)
         ax.set_facecolor(MISSING)
-    bar = {"aspect": 50, "fraction": 0.04, "pad": 0.02, "shrink": shrink}
-    colour_bar(fig, style, ax=list(axes), **bar)
+    colour_bar(fig, style, ax=list(axes), aspect=50, fraction=0.04, pad=0.02, shrink=shrink)
     return fig, axes
 
 

@@ -24,7 +24,8 @@ def predict(trained, predictors, auxiliary, *, land, batch_size=12):
     fields = trained.statistics.auxiliary(auxiliary)
     month = month_index(predictors["time"], fields)
     theta = np.empty((len(x), land.sizes["lat"], land.sizes["lon"]), "float32")
-    chosen, device = _precision(trained), "cuda" if torch.cuda.is_available() else "cpu"
+    chosen = _precision(trained)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     place = {"device": device, "memory_format": layout_of(chosen)}
     network, fields = trained.network.to(**place).eval(), fields.to(**place)
     with torch.inference_mode(), autocast_to(chosen):

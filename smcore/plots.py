@@ -35,21 +35,18 @@ def maps(
     field, *, quantity, row=None, col=None, dots=None, hatching=None, study_area=None, places=None,
     notes=None, zero_line=False,
 ):  # fmt: skip
-    """Maps of a field, one panel for each value of `row` and `col`, with one colour bar.
+    """Maps of a field (lat, lon), one panel for each value of `row` and `col`, with one colour bar.
 
-    `field` has lat, lon and the dimensions `row` and `col` (of `col` alone many are wrapped), and
-    the units of its `quantity` in ``data/figures.yml``. `dots` and `hatching` are boolean, with
-    its dimensions; a dot stands for a block of cells of which at least half are True, and
-    ``long_name`` becomes a legend entry. `study_area` is a polygon in degrees; `places` has
-    longitudes and latitudes of a point, or along a line, by its name; `notes` are short texts by
-    `row` and `col`. `zero_line` tells the signs without colour, by ticks to the negative side.
+    Its units are those of `quantity` in ``data/figures.yml``. `dots` and `hatching` are boolean on
+    its cells, named by ``long_name``; a dot stands for a block of which at least half are True.
+    `study_area` is a polygon; `places` has longitudes and latitudes of a point, or along a line, by
+    name; `notes` are short texts by `row` and `col`. `zero_line` tells the signs without colour.
     """
     style, dims = drawing.quantity_of(field, quantity), [dim for dim in (row, col) if dim]
     field = ordered(field, "field", *dims, "lat", "lon")
     handles = []
     if zero_line:
-        line = MAPS["zero_line"] | {"label": "zero, ticks to the negative side"}
-        handles.append(Line2D([], [], path_effects=TICKED, **line))
+        handles.append(Line2D([], [], path_effects=TICKED, **MAPS["zero_line"]))
     if study_area is not None:
         handles.append(Patch(label="study area", **MAPS["study_area"]))
     if dots is not None:
@@ -62,10 +59,10 @@ def maps(
 
     panels = [dict(zip(dims, values)) for values in product(*(field[dim].values for dim in dims))]
     columns = len(panels) if len(panels) <= 4 else int(np.ceil(np.sqrt(len(panels))))
-    if row:
-        columns = len(panels) // field.sizes[row]
+    columns = len(panels) // field.sizes[row] if row else columns
     west, east, south, north = edges = drawing.extent(field)
     aspect = 1 / np.cos(np.deg2rad((south + north) / 2))  # true to scale in the middle
+    rows = -(-len(panels) // columns)
     # laid out in inches: the shape of a map is known, and nothing has to be searched
     total = drawing.ONE_COLUMN if columns == 1 else drawing.TWO_COLUMNS
     left, right, gap = 0.5 if len(dims) == 2 else 0.36, 0.08, 0.08
@@ -74,20 +71,19 @@ def maps(
     height = width * (north - south) / (east - west) * aspect
     in_a_row = 1 if columns == 1 else 3  # of the legend
     below = 0.66 + 0.14 * -(-len(handles) // in_a_row)
-    deep = top + below + -(-len(panels) // columns) * (height + head)
+    deep = top + below + rows * (height + head)
     grid = {"left": left / total, "right": 1 - right / total, "wspace": gap / width}
     grid |= {"bottom": below / deep, "top": 1 - (top + head) / deep, "hspace": head / height}
-    titles = [printed(*panel.values()) if len(dims) == 1 else "" for panel in panels]
     options = {"columns": columns, "beside": below + top, "layout": None, "gridspec_kw": grid}
     options["subplot_kw"] = {"projection": PLATE, "facecolor": drawing.MISSING}
+    titles = [printed(*panel.values()) if len(dims) == 1 else "" for panel in panels]
     fig, axes = figure_of(titles, height + head, **options)
 
-    ticks = MaxNLocator(4, steps=[1, 2, 5, 10])
+    places, ticks = places or {}, MaxNLocator(4, steps=[1, 2, 5, 10])
     block = max(1, round(0.055 * field.sizes["lon"] / width))  # cells between dots, 1.4 mm apart
     for number, (ax, panel) in enumerate(zip(axes, panels)):
         here = field.sel(panel)
-        colours = {"norm": style.norm, "cmap": style.cmap, "rasterized": True}
-        ax.pcolormesh(here.lon, here.lat, here, shading="nearest", **colours)
+        ax.pcolormesh(here.lon, here.lat, here, norm=style.norm, cmap=style.cmap, rasterized=True)
         ax.add_geometries([LAND], PLATE, **MAPS["land"])
         if zero_line:
             line = ax.contour(here.lon, here.lat, here, [0], colors="0.1", linewidths=0.5)
@@ -99,8 +95,7 @@ def maps(
         if hatching is not None:
             shade = {"colors": "none", "hatches": [MAPS["hatching"]["hatch"]]}
             ax.contourf(here.lon, here.lat, hatching.sel(panel), [0.5, 1.5], **shade)
-        ax.set_xticks(ticks.tick_values(west, east))
-        ax.set_yticks(ticks.tick_values(south, north))
+        ax.set(xticks=ticks.tick_values(west, east), yticks=ticks.tick_values(south, north))
         ax.xaxis.set_major_formatter(LongitudeFormatter())
         ax.yaxis.set_major_formatter(LatitudeFormatter())
         edge = {"labelleft": number % columns == 0, "labelbottom": number + columns >= len(panels)}
@@ -111,13 +106,12 @@ def maps(
         if len(dims) == 2:  # heads above the columns and beside the rows
             ax.set_title(printed(panel[col]) if number < columns else "", loc="center")
             ax.set_ylabel(printed(panel[row]) if edge["labelleft"] else "")
-        for name, (x, y) in (places or {}).items():
+        for name, (x, y) in places.items():
             side, shift = ("left", 0.7) if np.ndim(x) else ("right", -0.7)
             ax.plot(x, y, "k.--", linewidth=0.7, markersize=4)
             ax.text(np.min(x) + shift, np.max(y) - 0.7, name, va="top", ha=side, **MAPS["text"])
         if notes is not None:
-            text = notes.sel(panel).item()
-            ax.text(0.015, 0.03, text, transform=ax.transAxes, **MAPS["text"])
+            ax.text(0.015, 0.03, notes.sel(panel).item(), transform=ax.transAxes, **MAPS["text"])
     bar = min(0.93, 4.2 / total)  # its share of the width
     cax = fig.add_axes((0.5 - bar / 2, (below - 0.3) / deep, bar, 0.09 / deep))
     drawing.colour_bar(fig, style, cax=cax)
@@ -128,7 +122,7 @@ def maps(
 def time_series(series, *, x="time", line="dataset", panel="region", sources=None):
     """Lines along `x` ("time", "month" from 1 to 12 or "year"), of water content if not named.
 
-    Behind them the range of `sources` (also source_id) is shaded, for the experiments they have.
+    Behind them, shaded, the range of `sources` (also source_id), for the lines they have.
     """
     series, theta = ordered(series, "series", panel, line, x).sortby(x), QUANTITIES["theta"]
     fig, axes = figure_of(series[panel].values, sharex=True, **drawing.FIGURES["lines"][x])
@@ -151,10 +145,7 @@ def time_series(series, *, x="time", line="dataset", panel="region", sources=Non
 
 @styled
 def loss_curve(history, *, best_epoch, baseline):
-    """Losses ``train`` and ``validation`` in (m3 m-3)2 by epoch, with a star on the kept one.
-
-    The errors of `baseline`, by name, are lines across.
-    """
+    """Losses in (m3 m-3)2 by epoch, a star on the kept one, the errors of `baseline` across."""
     losses = history.rename(columns={"train": "training"})[["training", "validation"]]
     fig, (ax,) = figure_of([""], 1.9)
     marker = "o" if len(history) <= 30 else ""
@@ -171,10 +162,7 @@ def loss_curve(history, *, best_epoch, baseline):
 
 @styled
 def index_bound(slopes, *, years):
-    """Slopes of the index of so many years against the trend in the noise, below their bound.
-
-    `slopes` has the dimensions series and trend.
-    """
+    """Slopes (series, trend) of the index of so many years, below their bound."""
     slopes = ordered(slopes, "slopes", "series", "trend")
     bound = 10 * np.sqrt(12 / (years**2 - 1))  # since no correlation is above one
     fig, (ax,) = figure_of([""], 1.95)
@@ -190,10 +178,9 @@ def index_bound(slopes, *, years):
 
 @styled
 def ranking(table):
-    """RMSD of the methods in demo worlds whose two deciding assumptions are varied.
+    """RMSD (``test``, ``future_truth``) of each ``method`` in worlds of two varied assumptions.
 
-    `table` has the columns ``shared_weather``, ``bias_drift``, ``method``, ``test`` and
-    ``future_truth`` (m3 m-3). Logarithmic: the worst is about ten times as far off as the best.
+    Logarithmic: the worst is about ten times as far off as the best.
     """
     methods = table["method"].unique()
     unknown = [name for name in methods if look(name) is drawing.LOOKS["source"]]
@@ -219,10 +206,9 @@ def ranking(table):
 
 @styled
 def intervals(scores, *, label, better, line):
-    """Scores with their intervals, the best on top, one panel for each thing scored against.
+    """Scores (``value``, ``low``, ``high``), the best on top, one panel for each thing ``against``.
 
-    ``value``, ``low`` and ``high`` (dataset, against; NaN without an interval), named with units by
-    `label`, are better to the "left" or "right"; that of the dataset `line` runs through the panel.
+    They are better to the "left" or "right"; that of the dataset `line` runs through the panel.
     """
     scores = scores.sortby(scores["value"].isel(against=0), ascending=better == "left")
     scores = scores.map(ordered, args=("scores", "against", "dataset"))
@@ -246,11 +232,7 @@ def intervals(scores, *, label, better, line):
 
 @styled
 def change_spread(change, sources):
-    """Change rates of datasets before those of every source, one panel a region.
-
-    `change` is in %, with the dimensions dataset, region and part; `sources` has source_id in
-    place of dataset: a bar over their range, with a tick for each.
-    """
+    """Change rates in % of datasets before a bar over those of sources, with a tick for each."""
     change = ordered(change, "change", "region", "dataset", "part")
     sources = ordered(sources, "sources", "region", "source_id", "part")
     sources = sources.sel(region=change["region"], part=change["part"])
@@ -273,10 +255,7 @@ def change_spread(change, sources):
 
 @styled
 def permutations(results, *, quantity):
-    """Histograms of scores over shuffled years, with that of the years in their order.
-
-    `results` has what `smcore.metrics.year_permutation_test` gives, by dataset id.
-    """
+    """Histograms, by dataset id, of what `smcore.metrics.year_permutation_test` gives."""
     titles = [f"{printed(name)}, p = {float(one['p_value']):.3f}" for name, one in results.items()]
     fig, axes = figure_of(titles, 1.5, columns=min(len(results), 3))
     for ax, result in zip(axes, results.values()):
@@ -293,16 +272,13 @@ def heat_map(values, *, quantity, row, col, panel):
     """Tables of colours with the numbers of a quantity; dimensions `row`, `col` and `panel`."""
     values = ordered(values, "values", panel, row, col)
     text = np.vectorize(lambda value: drawing.numeral(value, "z.2f"))(values)
-    height, options = 0.24 + 0.2 * values.sizes[row], {"columns": 1, "wide": True, "sharex": True}
-    return drawing.tables_of(values, text, quantity, height, **options)[0]
+    options = {"height": 0.24 + 0.2 * values.sizes[row], "columns": 1, "wide": True, "sharex": True}
+    return drawing.tables_of(values, text, quantity, **options)[0]
 
 
 @styled
 def share_matrix(product, sources, *, rows):
-    """Shares of drying area in %, of the product and of its sources: median (range).
-
-    `product` has the dimensions `rows` and experiment_id, `sources` source_id as well.
-    """
+    """Shares of drying area in % by `rows` and experiment_id, of product and sources."""
     product = ordered(product, "product", rows, "experiment_id")
     sources = ordered(sources, "sources", "source_id", rows, "experiment_id")
     middle, *ends = (getattr(sources, of)("source_id") for of in ("median", "min", "max"))
@@ -315,10 +291,9 @@ def share_matrix(product, sources, *, rows):
 
 @styled
 def portrait(change, *, marks=None):
-    """Change rates in % as tables of colours: parts of the year by period and experiment.
+    """Change rates in % as tables of colours, one a region: part by period and experiment_id.
 
-    `change` has dimensions region, part (year, four seasons, twelve months), period, experiment_id;
-    cells of `marks` (bool, the same) get a triangle, which ``long_name`` explains.
+    Parts are year, four seasons, twelve months; cells of `marks` (bool) get a triangle.
     """
     change = ordered(change, "change", "region", "part", "period", "experiment_id")
     cells = change.stack(column=["period", "experiment_id"])
@@ -369,9 +344,8 @@ def quality_matrix(table):
 def taylor(statistics, *, families=None):
     """Normalised diagram of Taylor (2001), https://doi.org/10.1029/2000JD900719, points numbered.
 
-    `statistics` has ``std_ratio`` and ``correlation`` by dataset; one without values is left out.
-    Sources of one of the `families` (by name) share colour and marker. The distance from the star,
-    the reference, is ubRMSD / standard deviation, sqrt(1 + s**2 - 2 s r) with s the ``std_ratio``.
+    Of ``std_ratio`` s and ``correlation`` r by dataset; families share colour and marker. The
+    distance from the star, the reference, is ubRMSD_ratio = sqrt(1 + s**2 - 2 s r).
     """
     table = statistics[["std_ratio", "correlation"]].to_dataframe().dropna()
     table = table.drop(index="reference", errors="ignore")

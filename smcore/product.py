@@ -77,12 +77,11 @@ def write(theta, path, *, study, std=None, provenance=None, recipe=None):
     for name, edges in bounds.items():
         dataset[f"{name}_bnds"] = (*dataset[name].dims, "bnds"), edges
         dataset[name].attrs["bounds"] = f"{name}_bnds"
-    names = {"theta": f"volumetric water content of the soil, {study.depth}"}
-    names["theta_std"] = f"standard deviation of theta between {len(study.members)} networks"
-    for name in fields:
-        dataset[name].attrs["long_name"] = names[name]
+    dataset["theta"].attrs["long_name"] = f"volumetric water content of the soil, {study.depth}"
     if std is not None:
         dataset["theta"].attrs["ancillary_variables"] = "theta_std"
+        long_name = f"standard deviation of theta between {len(study.members)} networks"
+        dataset["theta_std"].attrs["long_name"] = long_name
     summary = "Monthly volumetric water content, CMIP6 models fused and downscaled by YNet."
     if study.synthetic:
         summary = f"SYNTHETIC: made from the demo world, not from climate models. {summary}"

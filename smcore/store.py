@@ -118,7 +118,7 @@ def write_dataset(dataset, path, recipe=None):
         field = name in dataset.data_vars and not name.endswith("_bnds")
         if field and variable.ndim > 1 and variable.dtype.kind == "f":
             sizes = variable.sizes.items()
-            chunks = [min(size, 12) if dim == "time" else size for dim, size in sizes]  # one a year
+            chunks = [min(size, 12) if dim == "time" else size for dim, size in sizes]  # years
             settings[name] = FIELD | {"chunksizes": chunks}
         if variable.dtype.kind == "M":
             settings[name]["dtype"] = "float64"
@@ -200,7 +200,8 @@ def differences(found, made):
 def checked(path, chapter, *, study=None):
     """The path of a file that may be used: whole, and made by the code and inputs of now.
 
-    And, with a `study`, by its settings. Else an error names the `chapter` that makes it.
+    With a `study`, also by its settings. Else FileNotFoundError or ValueError, which names the
+    `chapter` that makes it.
     """
     path = Path(path).absolute()
     if not path.is_file():
