@@ -149,10 +149,10 @@ def _gap(study, key, months):
     """Which months of the study a series lacks, in words; empty where the study can do without."""
     wanted = native.month_range(study.period(key[1]))
     lacking = wanted.difference(months)
-    first = list(lacking) == [wanted[0]]
-    if lacking.empty or (first and study.missing_first_month == "climatology"):
+    fillable = cmip6.fillable(lacking, wanted)
+    if lacking.empty or (fillable and study.missing_first_month == "climatology"):
         return ""
-    hint = "; `missing_first_month` in the profile can fill it" if first else ""
+    hint = "; `missing_first_month` in the profile can fill it" if fillable else ""
     return f"lacks {native.shown(lacking)}{hint}"
 
 
@@ -321,10 +321,10 @@ def download(plan):
     for folder in (top, land):
         folder.mkdir(parents=True, exist_ok=True)
     for one in plan.series:  # folders on one disk count together
-        folder = land if one.source == "ERA5-Land" else top
-        needed[folder.stat().st_dev] += one.size
-        if needed[folder.stat().st_dev] > shutil.disk_usage(folder).free:
-            raise Unfinished(_no_room(folder, sum(needed.values())))
+        needed[(land if one.source == "ERA5-Land" else top).stat().st_dev] += one.size
+    for folder in (top, land):
+        if (coming := needed[folder.stat().st_dev]) > shutil.disk_usage(folder).free:
+            raise Unfinished(_no_room(folder, coming))
     # ecmwf.datastores warns of what it then goes on without, in words that may hold the key.
     with warnings.catch_warnings(action="ignore", category=UserWarning):
         for one in track(plan.series, "series"):

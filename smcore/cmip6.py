@@ -320,6 +320,11 @@ def _note(row, dataset, months, report):
             report.add("depth", text, row.path)
 
 
+def fillable(missing, wanted):
+    """Whether only the first month is missing, and ten years follow to fill it from."""
+    return list(missing) == [wanted[0]] and wanted.size > 120
+
+
 def _series(parts, rows, period, missing_first_month, report):
     """theta of the months of the period; what is wrong with them goes into the report."""
     theta, filled = native.join(parts, report.problems, tolerance=SAME, limits=FILL_LIMITS), False
@@ -327,11 +332,11 @@ def _series(parts, rows, period, missing_first_month, report):
         wanted = native.month_range(period)
         theta = theta.isel(time=theta.indexes["time"].isin(wanted))
         missing, report.months_expected = wanted.difference(theta.indexes["time"]), wanted.size
-        fillable = list(missing) == [wanted[0]] and wanted.size > 120
-        filled = fillable and missing_first_month == "climatology"
+        may_fill = fillable(missing, wanted)
+        filled = may_fill and missing_first_month == "climatology"
         if missing.size and not filled:
             text = f"{missing.size} of {wanted.size} months are missing ({shown(missing)}): "
-            text += "set missing_first_month: climatology in the profile, or " if fillable else ""
+            text += "set missing_first_month: climatology in the profile, or " if may_fill else ""
             text += "fetch the files, shorten the period or leave the source out (other versions: "
             others = ", ".join(rows.attrs["other_versions"]) or "none"
             raise Problem("missing_months", f"{text}{others})")

@@ -308,13 +308,9 @@ class Study(Strict):
     def _repr_markdown_(self):
         return f"**{self.edition}**"
 
-    def fingerprint(self, *keys):
-        """Twelve hexadecimal digits that change when one of the named keys changes."""
-        return _digest(self.model_dump(mode="json", include=set(keys)))
-
     @property
     def hash(self):
-        """Fingerprint of everything except titles and places."""
+        """Twelve hexadecimal digits that change with anything except titles and places."""
         places = {"title", "directory", "model_table", *FOLDERS}
         return _digest(self.model_dump(mode="json", exclude=places))
 

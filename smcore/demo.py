@@ -12,7 +12,7 @@ import re
 import shutil
 import uuid
 from concurrent.futures import ProcessPoolExecutor
-from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import cftime
@@ -24,9 +24,10 @@ from scipy.ndimage import gaussian_filter
 
 from smcore.config import ROOT, SCENARIOS
 from smcore.grids import STANDARD_GRAVITY, fine_grid
+from smcore.native import month_range
 from smcore.progress import track
-from smcore.regrid import _interpolation_matrix, regrid
-from smcore.store import recipe, replacing, sha256, whole, write_json
+from smcore.regrid import _edges, _interpolation_matrix, regrid
+from smcore.store import FIELD, fresh, recipe, replacing, sha256, write_json
 
 WORLD = {"south": -10, "north": 80, "west": 30, "east": 180}  # where this world has land
 SUBSET = {"south": 0, "north": 75, "west": 40, "east": 170}  # what a subsetting service cuts
@@ -37,11 +38,34 @@ WARMING_2100 = {"ssp126": 1.8, "ssp245": 2.7, "ssp370": 3.7, "ssp585": 4.5}
 MEMORY = 0.75  # lag-1 autocorrelation of monthly weather
 WEATHER_LAT = np.arange(-15, 85.1, 2.5)
 WEATHER_LON = np.arange(25, 185.1, 2.5)
-VERSION = "v20260101"
 FILL = np.float32(1e20)  # over the ocean
 DRS = ("activity_id", "institution_id", "source_id", "experiment_id", "variant_label")
 DRS += ("table_id", "variable_id", "grid_label", "version", "file")  # data reference syntax
-KEYS = ("sources", "experiments", "periods", "domain", "demo")  # what the archive depends on
+# What the archive depends on.
+KEYS = ("sources", "experiments", "periods.historical", "periods.future", "domain", "demo")
+
+# Attributes: of a file of a source, beside its facets, and its variable; of the reference and its.
+SOURCE = {
+    "Conventions": "CF-1.7 CMIP-6.2",
+    "creation_date": "2026-01-01T00:00:00Z",
+    "data_specs_version": "01.00.33",
+    "frequency": "mon",
+    "license": "CC0 1.0: synthetic data of the demo world, not a climate model",
+    "mip_era": "CMIP6",
+    "realm": "land",
+}
+MRSOS = {
+    "standard_name": "mass_content_of_water_in_soil_layer",
+    "long_name": "Moisture in Upper Portion of Soil Column",
+    "units": "kg m-2",
+    "cell_methods": "area: mean where land time: mean",
+}
+REFERENCE = {
+    "Conventions": "CF-1.7",
+    "institution": "demo world of smcore",
+    "comment": "synthetic: not ERA5-Land",
+}
+SWVL1 = {"units": "m**3 m**-3", "long_name": "Volumetric soil water layer 1"}
 
 
 def make_archive(directory, study, *, seed=0):
@@ -50,9 +74,8 @@ def make_archive(directory, study, *, seed=0):
     Parameters
     ----------
     directory : Path
-        New, empty or made by this function; receives ``CMIP6`` (data reference syntax) and
-        ``ERA5-Land``. A whole archive that the same code made of the same study and seed is left as
-        it is; any other one that this function made is replaced.
+        New, empty or made by this function; receives ``CMIP6`` and ``ERA5-Land``. A whole archive
+        that the same code made of the same study and seed is left as it is, any other replaced.
     study : Study
         Its model table, sources, experiments, periods, domain and `demo` switches.
     seed : int, default: 0
@@ -72,44 +95,34 @@ def make_archive(directory, study, *, seed=0):
     """
     _check(study)
     directory = Path(directory)
-    manifest, unfinished = directory / "demo.json", directory / "demo.unfinished"
+    manifest = directory / "demo.json"
     inputs = [ROOT / "data" / "land.geojson", study.model_table]
-    made = {"seed": seed} | recipe("demo", settings=study.settings(*KEYS), inputs=inputs)
-    made["inputs"] = sorted(made["inputs"].values())
-    if whole(manifest):
-        found = json.loads(manifest.read_text())
-        files = pd.DataFrame(found.pop("files"))
-        if found == made and _complete(directory, files):
+    made = recipe("demo", settings=study.settings(*KEYS) | {"seed": seed}, inputs=inputs)
+    if fresh(manifest, made):
+        files = pd.DataFrame(json.loads(manifest.read_text()))
+        paths = [directory / path for path in files["path"]]
+        if all(path.is_file() for path in paths) and [*map(sha256, paths)] == [*files["sha256"]]:
             return files
-    made_here = manifest.exists() or unfinished.exists()
-    if directory.exists() and any(directory.iterdir()) and not made_here:
-        raise FileExistsError(
-            f"{directory} holds files that are not of the demo world: choose another folder"
-        )
+    if any(directory.glob("*")) and not manifest.exists():
+        text = "holds files that are not of the demo world: choose another folder"
+        raise FileExistsError(f"{directory} {text}")
     directory.mkdir(parents=True, exist_ok=True)
-    unfinished.touch()
-    manifest.unlink(missing_ok=True)
-    for name in ("CMIP6", "ERA5-Land"):
-        shutil.rmtree(directory / name, ignore_errors=True)
+    manifest.write_text("")  # the folder is ours, and what it holds is not finished
+    archives = [directory / name for name in ("CMIP6", "ERA5-Land")]
+    for archive in archives:
+        shutil.rmtree(archive, ignore_errors=True)
 
-    # The reference first: it takes longest.
-    tasks = [None, *study.sources]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(os.cpu_count(), 4), mp_context=context) as pool:
-        futures = [pool.submit(_write, source_id, directory, study, seed) for source_id in tasks]
-        written = [future.result() for future in track(futures, "demo world")]
-    files = pd.DataFrame([file for files in written for file in files]).sort_values("path")
-    write_json(made | {"files": files.to_dict("records")}, manifest, recipe("demo"))
-    unfinished.unlink()
-    return files.reset_index(drop=True)
-
-
-def _complete(directory, files):
-    """Whether every file of an archive is there, with the content that was written."""
-    return all(
-        (directory / file.path).is_file() and sha256(directory / file.path) == file.sha256
-        for file in files.itertuples()
-    )
+        tasks = [pool.submit(_write_reference, directory, study, seed)]  # it takes longest
+        tasks += [pool.submit(_write_source, one, directory, study, seed) for one in study.sources]
+        for task in track(tasks, "demo world"):
+            task.result()
+    paths = sorted(path for archive in archives for path in archive.rglob("*.nc"))
+    rows = [(str(path.relative_to(directory)), path.stat().st_size, sha256(path)) for path in paths]
+    files = pd.DataFrame(rows, columns=["path", "bytes", "sha256"])
+    write_json(files.to_dict("records"), manifest, made)
+    return files
 
 
 def truth(study, experiment_id):
@@ -137,19 +150,16 @@ def truth(study, experiment_id):
     grid = fine_grid(study.domain, scale_factor=study.scale_factor, registration=study.registration)
     lat, lon = grid["lat"].values, grid["lon"].values
     world = _world(lat, lon)
-    months = _month_starts(study.period(experiment_id))
+    months = month_range(study.period(experiment_id))
+    month = months.month - 1
     land = np.where(_land(lat, lon), 1, np.nan).astype("float32")
-    expected = world["climatology"][months.month - 1] + world["response"][
-        months.month - 1
-    ] * _warming(experiment_id, months)[:, None, None].astype("float32")
-    attributes = {"units": "m3 m-3"}
-    return xr.Dataset(
-        {
-            "theta": (("time", "lat", "lon"), expected * land, attributes),
-            "weather_std": (("lat", "lon"), world["weather_std"] * land, attributes),
-        },
-        coords={"time": months, "lat": grid["lat"], "lon": grid["lon"]},
-    )
+    change = world["response"][month] * _warming(experiment_id, months).astype("float32")
+    theta = (world["climatology"][month] + change) * land
+    fields = {
+        "theta": (("time", "lat", "lon"), theta, {"units": "m3 m-3"}),
+        "weather_std": (("lat", "lon"), world["weather_std"] * land, {"units": "m3 m-3"}),
+    }
+    return xr.Dataset(fields, {"time": months, "lat": grid["lat"], "lon": grid["lon"]})
 
 
 def _check(study):
@@ -171,21 +181,15 @@ def _world(lat, lon):
         return np.exp(-(((value - centre) / width) ** 2))
 
     # Ridges and valleys of 1.4 to 2.2 degrees, which a grid of 2 degrees cannot see.
-    random, waves = np.random.default_rng(1), 12
-    number, direction, phase = random.uniform(
-        [2 * np.pi / 2.2, 0, 0], [2 * np.pi / 1.4, np.pi, 2 * np.pi], (waves, 3)
-    ).T
-    texture = sum(
-        np.sin(k * (np.cos(a) * x + np.sin(a) * y) + c)
-        for k, a, c in zip(number, direction, phase, strict=True)
-    ) / np.sqrt(waves)
-    plateau = (
-        step((y - 28.5) / 0.8) * step((37.5 - y) / 1.0) * step((x - 76) / 2) * step((103 - x) / 1.5)
-    )
+    low, high = (2 * np.pi / 2.2, 0, 0), (2 * np.pi / 1.4, np.pi, 2 * np.pi)
+    waves = np.random.default_rng(1).uniform(low, high, (12, 3))
+    number, direction, phase = waves.T[:, :, None, None]
+    distance = np.cos(direction) * x + np.sin(direction) * y
+    texture = np.sin(number * distance + phase).sum(axis=0) / np.sqrt(12)
+    plateau = step((y - 28.5) / 0.8) * step(37.5 - y) * step((x - 76) / 2) * step((103 - x) / 1.5)
     ranges = bump(y, 43, 2.2) * bump(x, 82, 12) + bump(y, 49, 2.5) * bump(x, 92, 7)
-    ranges = (
-        ranges + 0.6 * bump(y, 26, 4) * bump(x, 103, 6) + 0.4 * bump(y, 52, 4) * bump(x, 112, 14)
-    )
+    ranges += 0.6 * bump(y, 26, 4) * bump(x, 103, 6)
+    ranges += 0.4 * bump(y, 52, 4) * bump(x, 112, 14)
     rough = np.clip(0.15 + 0.6 * plateau + 0.8 * ranges, 0, 1)
     elevation = 150 + 4300 * plateau + 1900 * ranges + 1000 * rough * texture
 
@@ -209,189 +213,112 @@ def _world(lat, lon):
     response = response + 0.0050 * (north + 0.5 * south) * summer - 0.0045 * west * spring
     # Dry soil has little to lose.
     response *= 1.5 * np.clip((mean + season - 0.03) / 0.12, 0.1, 1)
-    weather_std = 0.014 + 0.055 * wet * (1 - wet) + 0.008 * wet
     fields = {
         "elevation": np.maximum(elevation, 0),
         "climatology": np.clip(mean + season, 0.03, 0.5),
         "response": response,
-        "weather_std": weather_std,
+        "weather_std": 0.014 + 0.055 * wet * (1 - wet) + 0.008 * wet,
     }
     return {name: field.astype("float32") for name, field in fields.items()}
 
 
-@lru_cache(maxsize=1)
-def _outline():
-    collection = json.loads((ROOT / "data" / "land.geojson").read_text())
-    features = collection.get("features", [collection])
-    shapes = [shapely.geometry.shape(f.get("geometry", f)) for f in features]
-    # Pieces of a few degrees make the test for a point many times faster.
-    world = shapely.union_all(shapes)
-    boxes = [
-        shapely.box(x, y, x + 10, y + 10)
-        for x in range(WORLD["west"], WORLD["east"], 10)
-        for y in range(WORLD["south"], WORLD["north"], 10)
-    ]
-    return [(box.bounds, shapely.intersection(world, box)) for box in boxes]
-
-
 def _land(lat, lon):
-    y, x = np.meshgrid(lat, lon, indexing="ij")
-    land = np.zeros(y.shape, bool)
-    for (west, south, east, north), piece in _outline():
-        here = (x >= west) & (x < east) & (y >= south) & (y < north)
-        if here.any() and not piece.is_empty:
-            shapely.prepare(piece)
-            # On the edge of a piece is inside as well: there the next one begins.
-            land[here] = shapely.intersects_xy(piece, x[here], y[here])
-    return land
-
-
-def _month_starts(period):
-    return pd.date_range(f"{period[0]}-01", f"{period[1]}-12", freq="MS")
+    """Whether points lie on land, (lat, lon)."""
+    world = shapely.from_geojson((ROOT / "data" / "land.geojson").read_text()).geoms[0]
+    shapely.prepare(world)
+    return shapely.intersects_xy(world, *np.meshgrid(lon, lat))
 
 
 def _warming(experiment_id, months):
-    """Warming since 1850 in K: quadratic to 2014, then smooth to the scenario's 2100 value."""
-    year = months.year.to_numpy() + (months.month.to_numpy() - 0.5) / 12
-    past = WARMING_2014 * ((year - 1850) / 165) ** 2
+    """Warming since 1850 in K, (time, 1, 1): quadratic to 2014, then smooth to the 2100 value."""
+    year = (months.year.to_numpy() + (months.month.to_numpy() - 0.5) / 12)[:, None, None]
     if experiment_id == "historical":
-        return past
+        return WARMING_2014 * ((year - 1850) / 165) ** 2
     total = WARMING_2100[experiment_id] - WARMING_2014
     progress = (year - 2015) / 86
     slope = 2 * WARMING_2014 / 165 * 86 / total  # continues the historical slope
     return WARMING_2014 + total * (slope * progress + (1 - slope) * progress**2)
 
 
-class _Weather:
-    """Correlated noise with memory, unit variance, on a mesh of 2.5 degrees."""
-
-    def __init__(self, *seed):
-        self.random = np.random.default_rng(seed)
-        self.state = self._draw(1)[0]
-
-    def _draw(self, count):
-        shape = (count, WEATHER_LAT.size, WEATHER_LON.size)
-        noise = self.random.standard_normal(shape, dtype="float32")
-        smooth = gaussian_filter(noise, (0, 1.6, 1.6), mode="wrap")
-        return smooth * np.float32(2 * np.sqrt(np.pi) * 1.6)  # restores unit variance
-
-    def months(self, count):
-        fields = np.float32(np.sqrt(1 - MEMORY**2)) * self._draw(count)
-        for field in fields:
-            field += np.float32(MEMORY) * self.state
-            self.state = field
-        return fields
+def _noise(count, *seed):
+    """Smooth fields of unit variance (count, lat, lon) on the mesh of the weather."""
+    shape = (count, WEATHER_LAT.size, WEATHER_LON.size)
+    noise = np.random.default_rng(seed).standard_normal(shape, dtype="float32")
+    smooth = gaussian_filter(noise, (0, 1.6, 1.6), mode="wrap")
+    return smooth * np.float32(2 * np.sqrt(np.pi) * 1.6)  # restores unit variance
 
 
 def _weather(seed, stream, study):
-    """Weather of every experiment, scenarios continuing the historical run."""
-    weather = _Weather(seed, stream)
-    fields = {"historical": weather.months(len(_month_starts(study.periods.historical)))}
-    for number, experiment_id in enumerate(SCENARIOS):
-        branch = _Weather(seed, stream, 1 + number)
-        branch.state = weather.state
-        if experiment_id in study.experiments:
-            fields[experiment_id] = branch.months(len(_month_starts(study.periods.future)))
-    return fields
+    """Noise with memory (time, lat, lon) by experiment; scenarios continue the historical run."""
+    weather = {}
+    for number, experiment_id in enumerate(("historical", *SCENARIOS)):
+        if experiment_id in ("historical", *study.experiments):
+            months = month_range(study.period(experiment_id))
+            fields = _noise(1 + months.size, seed, stream, number)
+            if number:
+                fields[0] = weather["historical"][-1]
+            fields[1:] *= (1 - MEMORY**2) ** 0.5
+            for before, field in pairwise(fields):
+                field += MEMORY * before
+            weather[experiment_id] = fields[1:]
+    return weather
 
 
-def _interpolation(mesh, points):
-    """Matrix that interpolates linearly from a mesh to points; beyond its ends, their value."""
-    return _interpolation_matrix(np.clip(points, mesh[0], mesh[-1]), mesh, "mesh")
+def _at_points(fields, lat, lon):
+    """Fields on the mesh of the weather, linearly interpolated; beyond its ends, their value."""
+    to_lat, to_lon = (
+        _interpolation_matrix(np.clip(points, mesh[0], mesh[-1]), mesh, "mesh")
+        for points, mesh in ((lat, WEATHER_LAT), (lon % 360, WEATHER_LON))
+    )
+    return to_lat @ fields @ to_lon.T
 
 
 # --- the files ---------------------------------------------------------------------------
 
 
-def _write(source_id, directory, study, seed):
-    """Files of one source, or of the reference where `source_id` is None."""
-    write = _write_reference if source_id is None else _write_source
-    paths = write(source_id, directory, study, seed)
-    for defect in study.demo.defects.get(source_id, ()):
-        DEFECTS[defect](sorted(paths, key=lambda path: path.name))
-        paths = list(directory.glob(f"CMIP6/*/*/{source_id}/**/*.nc"))
-    return [
-        {
-            "path": str(path.relative_to(directory)),
-            "bytes": path.stat().st_size,
-            "sha256": sha256(path),
-        }
-        for path in paths
-    ]
-
-
-def _write_reference(_, directory, study, seed):
+def _write_reference(directory, study, seed):
+    """Files of the reference: one a year, and one with land and geopotential."""
     domain, step = study.domain, study.demo.reference_resolution
-    lat = np.round(
-        domain.north - step * np.arange(round((domain.north - domain.south) / step) + 1), 6
-    )
-    lon = np.round(domain.west + step * np.arange(round((domain.east - domain.west) / step) + 1), 6)
+    height, width = domain.north - domain.south, domain.east - domain.west
+    lat = np.round(domain.north - step * np.arange(round(height / step) + 1), 6)
+    lon = np.round(domain.west + step * np.arange(round(width / step) + 1), 6)
     world, land = _world(lat, lon), _land(lat, lon)
-    months = _month_starts(study.periods.historical)
-    warming = _warming("historical", months)
     weather = _weather(seed, 0, study)["historical"]
-    to_lat, to_lon = _interpolation(WEATHER_LAT, lat), _interpolation(WEATHER_LON, lon)
 
+    dims = ("latitude", "longitude")
     axes = {
         "latitude": ("latitude", lat, {"units": "degrees_north", "standard_name": "latitude"}),
         "longitude": ("longitude", lon, {"units": "degrees_east", "standard_name": "longitude"}),
     }
-    attributes = {
-        "Conventions": "CF-1.7",
-        "institution": "demo world of smcore",
-        "comment": "synthetic: not ERA5-Land",
+    compressed = FIELD | {"_FillValue": np.float32(np.nan)}
+    encoding = {
+        "swvl1": compressed | {"chunksizes": (1, lat.size, lon.size)},
+        "valid_time": {"units": "seconds since 1970-01-01", "dtype": "int64"},
     }
-    compressed = {"zlib": True, "complevel": 1, "shuffle": True, "_FillValue": np.float32(np.nan)}
-    folder = directory / "ERA5-Land"
-    paths = []
-    for year in sorted(set(months.year)):
-        here = np.flatnonzero(months.year == year)
-        swvl1 = np.stack([to_lat @ weather[i] @ to_lon.T for i in here]) * world["weather_std"]
-        swvl1 += world["climatology"][months.month[here] - 1]
-        swvl1 += world["response"][months.month[here] - 1] * warming[here, None, None].astype("f4")
+    months = month_range(study.periods.historical)
+    for year in months.year.unique():
+        here = months.year == year
+        swvl1 = _at_points(weather[here], lat, lon) * world["weather_std"]
+        swvl1 += world["climatology"]
+        swvl1 += world["response"] * _warming("historical", months[here]).astype("f4")
         swvl1 = np.where(land, np.round(np.clip(swvl1, 0.005, 0.6), 4), np.float32(np.nan))
-        dataset = xr.Dataset(
-            {
-                "swvl1": (
-                    ("valid_time", "latitude", "longitude"),
-                    swvl1,
-                    {"units": "m**3 m**-3", "long_name": "Volumetric soil water layer 1"},
-                )
-            },
-            coords={
-                "valid_time": months[here],
-                "number": np.int64(0),
-                "expver": ("valid_time", np.full(here.size, "0001")),
-                **axes,
-            },
-            attrs=attributes,
-        )
-        chunks = {"chunksizes": (1, lat.size, lon.size)}
-        time = {"units": "seconds since 1970-01-01", "dtype": "int64"}
-        paths.append(folder / f"demo_swvl_{year}.nc")
-        _to_netcdf(dataset, paths[-1], {"swvl1": compressed | chunks, "valid_time": time})
+        expver = ("valid_time", np.full(12, "0001"))
+        coords = {"valid_time": months[here], "number": np.int64(0), "expver": expver} | axes
+        dataset = xr.Dataset({"swvl1": (("valid_time", *dims), swvl1, SWVL1)}, coords, REFERENCE)
+        _to_netcdf(dataset, directory / "ERA5-Land" / f"demo_swvl_{year}.nc", encoding)
 
-    invariant = xr.Dataset(
-        {
-            "lsm": (("latitude", "longitude"), land.astype("f4"), {"units": "(0 - 1)"}),
-            "z": (
-                ("latitude", "longitude"),
-                world["elevation"] * np.float32(STANDARD_GRAVITY),
-                {"units": "m**2 s**-2", "standard_name": "geopotential"},
-            ),
-        },
-        coords=axes,
-        attrs=attributes,
-    )
-    paths.append(folder / "demo_invariant.nc")
-    _to_netcdf(invariant, paths[-1], {"lsm": compressed, "z": compressed})
-    return paths
+    z = world["elevation"] * np.float32(STANDARD_GRAVITY)
+    fields = {
+        "lsm": (dims, land.astype("f4"), {"units": "(0 - 1)"}),
+        "z": (dims, z, {"units": "m**2 s**-2", "standard_name": "geopotential"}),
+    }
+    invariant, encoding = xr.Dataset(fields, axes, REFERENCE), dict.fromkeys(fields, compressed)
+    _to_netcdf(invariant, directory / "ERA5-Land" / "demo_invariant.nc", encoding)
 
 
 def _native_axes(model):
     """Latitude and longitude of a source's global grid, in its own order."""
-    nlat, nlon = int(model["nlat"]), int(model["nlon"])
-    kind = model["latitudes"]
+    nlat, nlon, kind = int(model["nlat"]), int(model["nlon"]), model["latitudes"]
     if "gaussian" in kind:
         lat = np.degrees(np.arcsin(np.polynomial.legendre.leggauss(nlat)[0]))
     elif "poles" in kind:
@@ -404,168 +331,109 @@ def _native_axes(model):
     return (lat[::-1] if "descending" in kind else lat), lon
 
 
-def _seen(source_id, model, seed, study):
-    """The statics of the world as one source sees them, on its global grid."""
+def _seen(source_id, study, seed):
+    """The statics of the world as one source sees them, an xr.Dataset on its global grid."""
     random = np.random.default_rng([seed, 7, study.sources.index(source_id)])
-    lat, lon = _native_axes(model)
-    target = xr.Dataset(coords={"lat": lat, "lon": lon})
+    lat, lon = _native_axes(study.models.loc[source_id])
     y = np.arange(WORLD["south"] + 0.125, WORLD["north"], 0.25)
     x = np.arange(WORLD["west"] + 0.125, WORLD["east"], 0.25)
-    world = _world(y, x)
-    land = _land(y, x)
+    world, land = _world(y, x), _land(y, x)
+    dims, target = ("month", "lat", "lon"), xr.Dataset(coords={"lat": lat, "lon": lon})
     coastal = random.uniform(0.3, 0.7)  # land fraction from which a cell counts as land
 
-    def seen(field):
-        field = xr.DataArray(
-            np.where(land, field, np.float32(np.nan)),
-            dims=("month", "lat", "lon")[-field.ndim :],
-            coords={"lat": y, "lon": x},
-        )
+    def seen(name):
+        field = np.where(land, world[name], np.float32(np.nan))
+        field = xr.DataArray(field, {"lat": y, "lon": x}, dims[-field.ndim :])
         return regrid(field, target, method="conservative", na_thres=1 - coastal).values
 
     def pattern():
-        weather = _Weather(seed, 11, int(random.integers(1 << 30)))
-        field = gaussian_filter(weather.state, 2.0, mode="wrap") * np.float32(1.9)
-        return _interpolation(WEATHER_LAT, lat) @ field @ _interpolation(WEATHER_LON, lon % 360).T
+        noise = _noise(1, seed, 11, int(random.integers(1 << 30)))[0]
+        return _at_points(gaussian_filter(noise, 2.0, mode="wrap") * np.float32(1.9), lat, lon)
 
-    climatology = seen(world["climatology"])
+    climatology = seen("climatology")
     mean = climatology.mean(axis=0)
-    season = climatology - mean
     shift = random.normal(0, 0.8)  # months
-    phase = np.fft.rfft(season, axis=0) * np.exp(-2j * np.pi * np.arange(7) * shift / 12).reshape(
-        -1, 1, 1
-    )
-    season = np.fft.irfft(phase, 12, axis=0)
+    turn = np.exp(-2j * np.pi * np.arange(7) * shift / 12)[:, None, None]
+    season = np.fft.irfft(np.fft.rfft(climatology - mean, axis=0) * turn, 12, axis=0)
     contrast, swing = random.uniform(0.55, 1.15), random.uniform(0.5, 1.5)
-    bias = random.normal(0, 0.03) + 0.035 * pattern()
-    return {
-        "lat": lat,
-        "lon": lon,
-        "mean": 0.22 + contrast * (mean - 0.22) + swing * season,  # (month, lat, lon)
-        "bias": bias,
-        "response": random.uniform(0.5, 1.6) * seen(world["response"]) + 0.0035 * pattern(),
-        "weather_std": random.uniform(0.7, 1.4) * seen(world["weather_std"]),
+    fields = {
+        "mean": 0.22 + contrast * (mean - 0.22) + swing * season,
+        "bias": random.normal(0, 0.03) + 0.035 * pattern(),
+        "response": random.uniform(0.5, 1.6) * seen("response") + 0.0035 * pattern(),
+        "weather_std": random.uniform(0.7, 1.4) * seen("weather_std"),
     }
+    return target.assign({name: (dims[-field.ndim :], field) for name, field in fields.items()})
 
 
 def _write_source(source_id, directory, study, seed):
-    model = study.models.loc[source_id]
-    seen = _seen(source_id, model, seed, study)
-    weather = _weather(seed, 1 + study.sources.index(source_id), study)
-    common = _weather(seed, 0, study) if study.demo.shared_weather else weather
+    """Files of one source: two of the historical run, and one of each scenario."""
+    seen = _seen(source_id, study, seed)
+    lat, lon = seen["lat"], seen["lon"] % 360
+    rows = (lat >= SUBSET["south"]) & (lat <= SUBSET["north"])
+    subset = seen.isel(lat=rows, lon=(lon >= SUBSET["west"]) & (lon <= SUBSET["east"]))
     share = np.float32(study.demo.shared_weather)
+    weather = _weather(seed, 1 + study.sources.index(source_id), study)
+    common = _weather(seed, 0, study) if share else weather
 
-    paths = []
     for experiment_id in ("historical", *study.experiments):
-        months = _month_starts(study.period(experiment_id))
-        y, x = np.arange(seen["lat"].size), np.arange(seen["lon"].size)
-        if (source_id, experiment_id) not in GLOBAL_FILES:
-            lon = seen["lon"] % 360
-            y = y[(seen["lat"] >= SUBSET["south"]) & (seen["lat"] <= SUBSET["north"])]
-            x = x[(lon >= SUBSET["west"]) & (lon <= SUBSET["east"])]
-        cut = np.ix_(range(12), y, x)
-        lat, lon = seen["lat"][y], seen["lon"][x]
-        to_lat, to_lon = _interpolation(WEATHER_LAT, lat), _interpolation(WEATHER_LON, lon % 360)
-        mean, response = seen["mean"][cut], seen["response"][cut]
-        bias, std = seen["bias"][np.ix_(y, x)], seen["weather_std"][np.ix_(y, x)]
-        warming = _warming(experiment_id, months)
-        drift = 1 + study.demo.bias_drift * (months.year.to_numpy() - 1997) / 100
-        own = np.sqrt(1 - share**2) * weather[experiment_id] + (
-            share * common[experiment_id] if share else 0
-        )
-
+        local = seen if (source_id, experiment_id) in GLOBAL_FILES else subset
+        statics = {name: variable.values for name, variable in local.variables.items()}
+        own = np.sqrt(1 - share**2) * weather[experiment_id] + share * common[experiment_id]
+        months = month_range(study.period(experiment_id))
         # Archives split long runs: the historical one lies in two files.
-        split = {"historical": [0, len(months) // 24 * 12, len(months)]}
-        edges = split.get(experiment_id, [0, len(months)])
-        for first, last in zip(edges[:-1], edges[1:], strict=True):
-            here = np.arange(first, last)
-            month = months.month[here] - 1
-            theta = mean[month] + response[month] * warming[here, None, None]
-            theta += np.stack([to_lat @ own[i] @ to_lon.T for i in here]) * std
-            theta += bias * drift[here, None, None]
+        cut = [len(months) // 24 * 12] if experiment_id == "historical" else []
+        for here in np.split(np.arange(len(months)), cut):
+            month, year = months.month[here] - 1, months.year[here].to_numpy()[:, None, None]
+            warming = _warming(experiment_id, months[here])
+            theta = statics["mean"][month] + statics["response"][month] * warming
+            theta += _at_points(own[here], statics["lat"], statics["lon"]) * statics["weather_std"]
+            theta += statics["bias"] * (1 + study.demo.bias_drift * (year - 1997) / 100)
             mrsos = np.round(100 * np.clip(theta, 0.005, 0.7), 2).astype("float32")
-            paths.append(
-                _write_mrsos(
-                    mrsos, months[here], lat, lon, model, experiment_id, study, directory, seed
-                )
-            )
-    return paths
+            coords = [months[here], local["lat"], local["lon"]]
+            mrsos = xr.DataArray(mrsos, coords, ("time", "lat", "lon"))
+            _write_mrsos(mrsos, source_id, experiment_id, directory, study, seed)
+
+    for defect in study.demo.defects.get(source_id, ()):
+        paths = directory.glob(f"CMIP6/*/*/{source_id}/**/*.nc")
+        DEFECTS[defect](sorted(paths, key=lambda path: path.name))
 
 
-def _write_mrsos(mrsos, months, lat, lon, model, experiment_id, study, directory, seed):
-    """One file with the name, folders and attributes of the data reference syntax."""
-    source_id, calendar, grid_label = model.name, model["calendar"], model["grid_label"]
-    member = study.variant_label(source_id, experiment_id)
+def _write_mrsos(mrsos, source_id, experiment_id, directory, study, seed):
+    """Write one file with the name, folders and attributes of the data reference syntax."""
+    months, lat, lon = (mrsos.indexes[axis] for axis in mrsos.dims)
+    model, member = study.models.loc[source_id], study.variant_label(source_id, experiment_id)
+    calendar, grid_label = model["calendar"], model["grid_label"]
     period = f"{months[0]:%Y%m}-{months[-1]:%Y%m}"
     name = f"mrsos_Lmon_{source_id}_{experiment_id}_{member}_{grid_label}_{period}.nc"
     activity = "CMIP" if experiment_id == "historical" else "ScenarioMIP"
-    folder = directory / "CMIP6" / activity / "DEMO" / source_id / experiment_id / member
-    folder = folder / "Lmon" / "mrsos" / grid_label / VERSION
+    path = directory / "CMIP6" / activity / "DEMO" / source_id / experiment_id / member
+    path = path / "Lmon" / "mrsos" / grid_label / "v20260101" / name
+    facets = dict(zip(DRS[:-2], path.parts[-len(DRS) : -2], strict=True))
+    key = f"{json.dumps(study.settings(*KEYS))} {seed} {name}"
+    facets["tracking_id"] = f"hdl:21.14100/{uuid.uuid5(uuid.NAMESPACE_URL, key)}"
 
-    key = f"{study.fingerprint(*KEYS)} {seed} {name}"
-    units = "days since 1850-01-01"
-    starts = [(m.year, m.month) for m in months]
-    starts.append((months[-1].year + months[-1].month // 12, months[-1].month % 12 + 1))
-    dates = [cftime.datetime(year, month, 1, calendar=calendar) for year, month in starts]
-    edges = cftime.date2num(dates, units, calendar).astype(float)
-    bounds = np.stack([edges[:-1], edges[1:]], axis=1)
-
-    def axis_bounds(axis):
-        middle = (axis[1:] + axis[:-1]) / 2
-        edge = np.concatenate([[2 * axis[0] - middle[0]], middle, [2 * axis[-1] - middle[-1]]])
-        return np.stack([edge[:-1], edge[1:]], axis=1)
-
+    time = {"units": "days since 1850-01-01", "calendar": calendar, "bounds": "time_bnds"}
+    span = {"start": str(months[0]), "periods": 1 + months.size, "freq": "MS"}
+    starts = xr.date_range(**span, calendar=calendar, use_cftime=True)
+    days = cftime.date2num(starts, time["units"], calendar).astype(float)
+    edges = {"time": days, "lat": _edges(lat), "lon": _edges(lon)}
+    bounds = {axis: np.stack([edge[:-1], edge[1:]], axis=1) for axis, edge in edges.items()}
     dataset = xr.Dataset(
-        {
-            "mrsos": (
-                ("time", "lat", "lon"),
-                mrsos,
-                {
-                    "standard_name": "mass_content_of_water_in_soil_layer",
-                    "long_name": "Moisture in Upper Portion of Soil Column",
-                    "units": "kg m-2",
-                    "cell_methods": "area: mean where land time: mean",
-                },
-            ),
-            "time_bnds": (("time", "bnds"), bounds),
-            "lat_bnds": (("lat", "bnds"), axis_bounds(lat)),
-            "lon_bnds": (("lon", "bnds"), axis_bounds(lon)),
-            "depth_bnds": (("bnds",), [0.0, 0.1]),
-        },
+        {"mrsos": (mrsos.dims, mrsos.values, MRSOS)}
+        | {f"{axis}_bnds": ((axis, "bnds"), bounds[axis]) for axis in bounds}
+        | {"depth_bnds": ("bnds", [0.0, 0.1])},
         coords={
-            "time": (
-                "time",
-                bounds.mean(axis=1),
-                {"units": units, "calendar": calendar, "bounds": "time_bnds"},
-            ),
+            "time": ("time", bounds["time"].mean(axis=1), time),
             "lat": ("lat", lat, {"units": "degrees_north", "bounds": "lat_bnds"}),
             "lon": ("lon", lon, {"units": "degrees_east", "bounds": "lon_bnds"}),
             "depth": ((), 0.05, {"units": "m", "positive": "down", "bounds": "depth_bnds"}),
         },
-        attrs={
-            "Conventions": "CF-1.7 CMIP-6.2",
-            "activity_id": activity,
-            "creation_date": "2026-01-01T00:00:00Z",
-            "data_specs_version": "01.00.33",
-            "experiment_id": experiment_id,
-            "frequency": "mon",
-            "grid_label": grid_label,
-            "institution_id": "DEMO",
-            "license": "CC0 1.0: synthetic data of the demo world, not a climate model",
-            "mip_era": "CMIP6",
-            "realm": "land",
-            "source_id": source_id,
-            "table_id": "Lmon",
-            "tracking_id": f"hdl:21.14100/{uuid.uuid5(uuid.NAMESPACE_URL, key)}",
-            "variable_id": "mrsos",
-            "variant_label": member,
-        },
+        attrs=dict(sorted((SOURCE | facets).items())),
     )
-    compressed = {"zlib": True, "complevel": 1, "shuffle": True, "_FillValue": FILL}
-    chunks = {"chunksizes": (1, lat.size, lon.size), "missing_value": FILL}
-    plain = {variable: {"_FillValue": None} for variable in dataset.variables}
-    _to_netcdf(dataset, folder / name, plain | {"mrsos": compressed | chunks})
-    return folder / name
+    encoding = {variable: {"_FillValue": None} for variable in dataset.variables}
+    chunks = {"chunksizes": (1, lat.size, lon.size)}
+    encoding["mrsos"] = FIELD | {"_FillValue": FILL, "missing_value": FILL} | chunks
+    _to_netcdf(dataset, path, encoding)
 
 
 def _to_netcdf(dataset, path, encoding):
@@ -584,9 +452,8 @@ def stored(path):
 
 def store(dataset, path):
     """Write a dataset whose values are those to be stored."""
-    encoding = {}
+    dataset, encoding = dataset.drop_encoding(), {}
     for name, variable in dataset.variables.items():
-        variable.encoding = {}
         encoding[name] = {} if "_FillValue" in variable.attrs else {"_FillValue": None}
         encoding[name] |= {"zlib": True, "complevel": 1} if variable.ndim == 3 else {}
     _to_netcdf(dataset, path, encoding)
@@ -668,10 +535,6 @@ def undeclared_fill(paths):
 
 # Those that a profile may name; each takes the files of one source, two of the historical run and
 # then one for each scenario.
-DEFECTS = {
-    defect.__name__: defect
-    for defect in (
-        *(late_start, overlap, other_institution, above_saturation),
-        *(wrong_depth, older_version, undeclared_fill),
-    )
-}
+DEFECTS = [late_start, overlap, other_institution, above_saturation, wrong_depth]
+DEFECTS += [older_version, undeclared_fill]
+DEFECTS = {defect.__name__: defect for defect in DEFECTS}

@@ -5,7 +5,7 @@ import numpy as np
 from smcore.claims import SCENARIO, between_sources, finding, listed
 from smcore.config import Region, label, paper_claims
 from smcore.grids import box_mask, cell_area
-from smcore.metrics import area_share, bootstrap_years, confidence_interval
+from smcore.metrics import BETTER, PERMUTED, area_share, bootstrap_years, confidence_interval
 from smcore.seasons import MONTHS, SEASONS
 
 CELLS = ("lat", "lon")
@@ -78,9 +78,9 @@ def validation_findings(study, product, scores, statistics, annual, cycles, stat
     found["mae-inner-mongolia"] = _within(masks, text, agrees, region=region, note=note)
 
     pooled = {"region": "land", "note": "pooled cells and months"}
-    four = scores["value"].sel(score=["mae", "rmsd", "ubrmsd", "correlation"])
+    four = scores["value"].sel(score=list(PERMUTED))
     gain = four.sel(dataset=product, drop=True) - four.sel(dataset="ensemble_mean", drop=True)
-    better = gain.transpose("score") * [-1, -1, -1, 1] > 0
+    better = gain.transpose("score") * [BETTER[score] for score in PERMUTED] > 0
     low, high = (f"{1000 * float(gap[end]):+.2f}".replace("-", "−") for end in ("low", "high"))
     interval = f"difference in MAE {low} to {high} 10⁻³ m³ m⁻³ (years)"
     text = f"better in {int(better.sum())} of 4"

@@ -13,6 +13,8 @@ from scipy.special import stdtr
 from smcore.seasons import monthly_climatology
 
 FIELD, CELLS = ("time", "lat", "lon"), ("lat", "lon")
+# Whether more is better (1), less (-1) or neither; and the scores that are made of pairs of months.
+BETTER = {"skill": 1, "mae": -1, "rmsd": -1, "ubrmsd": -1, "bias": 0, "correlation": 1}
 PERMUTED = ("mae", "rmsd", "ubrmsd", "correlation")
 
 
@@ -235,7 +237,7 @@ def year_permutation_test(estimate, reference, *, score, weights=None, permutati
     shuffled = xr.DataArray(sums[order, years].sum(axis=1), dims=("permutation", "sum"))
     found = _scores(shuffled, reference, _valid(estimate, reference))[score]
     observed, permuted = found[0], found[1:]
-    better = permuted > observed if score == "correlation" else permuted < observed
+    better = BETTER[score] * (permuted - observed) > 0
     as_good = better | np.isclose(permuted, observed, rtol=1e-9, atol=0)  # rounding is no skill
     p_value = ((1 + as_good.sum()) / (1 + permutations)).where(observed.notnull())
     return xr.Dataset({"observed": observed, "permuted": permuted, "p_value": p_value})

@@ -10,6 +10,8 @@ from smcore.prepared import open_predictors, open_reference, open_static, stored
 from smcore.product import open_product
 from smcore.store import fresh, recipe, write_dataset
 
+SCORES = list(metrics.BETTER)
+
 BASELINES = {  # id: (function, options)
     "ensemble_mean": (baselines.ensemble_mean, {}),
     "bias_removed": (baselines.bias_removed, {}),
@@ -20,7 +22,6 @@ BASELINES = {  # id: (function, options)
     "quantile_delta_mapping": (baselines.quantile_delta_mapping, {}),
     "ridge": (baselines.ridge, {}),
 }
-SCORES = ["skill", "mae", "rmsd", "ubrmsd", "bias", "correlation"]
 
 
 def open_estimates(study):
@@ -59,15 +60,15 @@ def open_estimates(study):
     return xr.DataArray(values, coords, dims, attrs={"units": "m3 m-3"}), reference.where(common)
 
 
-def score_table(estimates, reference, *, weights, baseline="climatology", seed=0):
+def score_table(estimates, reference, *, weights, seed=0):
     """Pooled scores of the estimates, with `weights` of the cells, along dataset and score.
 
     ``value``; ``low`` and ``high``, the 95 % interval over years drawn with replacement; ``ahead``:
     whether the value is the best and the interval of its difference from every other dataset
-    excludes zero (never in ``bias``). ``skill`` is ``1 - MSE / MSE`` of `baseline`.
+    excludes zero (never in ``bias``). ``skill`` is ``1 - MSE / MSE`` of the climatology.
     """
     drawn, value = (
-        scores.assign(skill=1 - (scores["rmsd"] / scores["rmsd"].sel(dataset=baseline)) ** 2)
+        scores.assign(skill=1 - (scores["rmsd"] / scores["rmsd"].sel(dataset="climatology")) ** 2)
         .to_array("score")
         .sel(score=SCORES)
         .drop_attrs()
@@ -76,7 +77,7 @@ def score_table(estimates, reference, *, weights, baseline="climatology", seed=0
             metrics.pooled_scores(estimates, reference, weights=weights),
         )
     )
-    sign = xr.DataArray([1, -1, -1, -1, 0, 1], {"score": SCORES}, "score")
+    sign = pd.Series(metrics.BETTER).rename_axis("score").to_xarray()
     best = (sign * value).fillna(-np.inf).argmax("dataset")
     gap = sign * (drawn.isel(dataset=best, drop=True) - drawn)
     beaten = (gap.quantile(0.025, "resample", skipna=False) > 0) | gap.isnull().all("resample")
@@ -114,9 +115,9 @@ def _with_interval(value, drawn):
     return value.to_dataset(name="value").assign(ends)
 
 
-def coverage(years, *, trials=2000):
+def coverage(years):
     """In how many % of samples of normal noise the interval over draws of years holds the mean."""
-    normal = np.random.default_rng(0).standard_normal((years, trials))
+    normal = np.random.default_rng(0).standard_normal((years, 2000))
     drawn = metrics.bootstrap_years(xr.DataArray(normal, dims=("year", "trial")), seed=0)
     low, high = metrics.confidence_interval(drawn)
     return 100 * float(((low < 0) & (high > 0)).mean())

@@ -317,12 +317,16 @@ def test_plan_names_what_is_missing_and_who_could_stand_in(cmip6_only):
 
 def test_plan_goes_without_a_first_month_only_where_the_profile_fills_it(cmip6_only):
     cmip6_only.put(globe("NorESM2-LM", "historical", pd.date_range(*HISTORICAL, freq="MS")))
-    cmip6_only.put(globe("NorESM2-LM", "ssp585", pd.date_range("2005-02", FUTURE[1], freq="MS")))
-    refused = acquire.plan(cmip6_only.study("NorESM2-LM", missing_first_month="refuse"))
+    cmip6_only.put(globe("NorESM2-LM", "ssp585", pd.date_range("2005-02", "2016-12", freq="MS")))
+    too_short = acquire.plan(cmip6_only.study("NorESM2-LM"))  # no ten years to fill it from
+    reason = too_short.missing["NorESM2-LM", "ssp585"]
+    assert "lacks 2005-01" in reason and "missing_first_month" not in reason
+    longer = {"periods": PERIODS | {"future": ["2005", "2015"]}}
+    refused = acquire.plan(cmip6_only.study("NorESM2-LM", missing_first_month="refuse", **longer))
     assert "lacks 2005-01; `missing_first_month`" in refused.missing["NorESM2-LM", "ssp585"]
-    study = cmip6_only.study("NorESM2-LM")
+    study = cmip6_only.study("NorESM2-LM", **longer)
     assert fetched(study).missing == {}
-    assert "mrsos_Lmon_NorESM2-LM_ssp585_r1i1p1f1_gn_200502-200712.nc" in cmip6_only.found()
+    assert "mrsos_Lmon_NorESM2-LM_ssp585_r1i1p1f1_gn_200502-201512.nc" in cmip6_only.found()
     assert acquire.plan(study).series == []
 
 

@@ -274,16 +274,6 @@ def test_study_cannot_be_changed():
         Study.load("tiny").scale_factor = 2
 
 
-def test_fingerprint_changes_only_with_the_keys_it_names():
-    study = Study.load("tiny")
-    longer = Study.load("tiny", training={"epochs": 99})
-    wider = Study.load("tiny", domain={"east": 143})
-    assert study.fingerprint("domain", "periods") == longer.fingerprint("periods", "domain")
-    assert study.fingerprint("domain", "periods") != wider.fingerprint("domain", "periods")
-    assert study.fingerprint("network") != longer.fingerprint("network")
-    assert study.fingerprint("periods") == wider.fingerprint("periods")
-
-
 def test_hash_does_not_change_with_titles_and_places(tmp_path):
     study = Study.load("tiny")
     assert study.hash == Study.load("tiny", directory=str(tmp_path), title="Another").hash
