@@ -108,17 +108,20 @@ def nearest_to_truth(rates, *, within=0.03):
     """How far datasets are from the truth, the nearest first, as a table; without truth, empty.
 
     `rates` are in %, (dataset, ...); ``distance`` is their mean absolute difference, ``skill`` 1
-    less the mean squared difference over the mean square of the truth; ``level`` marks the networks
-    (``ynet_...``) whose skill is less than `within` below the best of them.
+    less the mean squared difference over the mean square of the truth; ``level`` is "yes" for the
+    networks (``ynet_...``) whose skill is less than `within` below the best of them, else "no", and
+    "–" for what is no network.
     """
     if "truth" not in rates["dataset"]:
         return pd.DataFrame(columns=["distance", "skill", "level"]).rename_axis("dataset")
     over = [dim for dim in rates.dims if dim != "dataset"]
     off = rates.drop_sel(dataset="truth") - rates.sel(dataset="truth")
     skill = (1 - (off**2).mean(over) / (rates.sel(dataset="truth") ** 2).mean()).to_series()
-    best = level_with_best(skill[skill.index.str.startswith("ynet_")], within=within)
-    found = {"distance": abs(off).mean(over), "skill": skill, "level": skill.index.isin(best)}
-    return pd.DataFrame(found).sort_values("distance")
+    found = pd.DataFrame({"distance": abs(off).mean(over), "skill": skill, "level": "–"})
+    network = found.index.str.startswith("ynet_")
+    found.loc[network, "level"] = "no"
+    found.loc[level_with_best(skill[network], within=within), "level"] = "yes"
+    return found.sort_values("distance")
 
 
 def verdict(difference):

@@ -66,7 +66,7 @@ def validation_findings(study, product, scores, statistics, annual, cycles, stat
     ):
         share, low, high = share_with_error(annual.sel(dataset=dataset), claims[name], area, mask)
         words = {"interval": f"years {low:.1f} to {high:.1f} %", "region": region}
-        words["note"] = f"agrees {_written(claims[name])} %"
+        words["note"] = f"counts as agreement: {_written(claims[name])} %"
         found[name] = _within([mask], f"{share:.1f} %", _fits(share, claims[name]), **words)
     claim, errors = claims["mae-inner-mongolia"], annual.sel(dataset=product).mean("year")
     boxes = [Region(**box) for box in claim["boxes"].values()]

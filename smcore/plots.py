@@ -108,7 +108,7 @@ def maps(
             ax.set_ylabel(printed(panel[row]) if edge["labelleft"] else "")
         for name, (x, y) in places.items():
             side, shift = ("left", 0.7) if np.ndim(x) else ("right", -0.7)
-            ax.plot(x, y, "k.--", linewidth=0.7, markersize=4)
+            ax.plot(x, y, "k--" if np.ndim(x) else "k.", linewidth=0.7, markersize=4)
             ax.text(np.min(x) + shift, np.max(y) - 0.7, name, va="top", ha=side, **MAPS["text"])
         if notes is not None:
             ax.text(0.015, 0.03, notes.sel(panel).item(), transform=ax.transAxes, **MAPS["text"])

@@ -480,7 +480,7 @@ def test_label_is_what_a_page_shows():
 def test_labelled_names_rows_and_columns_as_a_page_does_and_keeps_the_numbers():
     table = pd.DataFrame({"ssp585": [1, 2], "mae": [3, 4]}, ["ynet_sound", "Alder"])
     shown = labelled(table.rename_axis("dataset"), Alder="best source (Alder)")
-    assert list(shown.columns) == ["SSP5-8.5", "mae"]
+    assert list(shown.columns) == ["SSP5-8.5", "MAE"]
     assert list(shown.index) == ["YNet (sound)", "best source (Alder)"]
     assert shown.index.name is None
     assert shown.to_numpy().tolist() == [[1, 3], [2, 4]]

@@ -160,6 +160,7 @@ def test_maps_name_points_and_boxes():
     point, box = ax.lines
     np.testing.assert_array_equal(point.get_xydata(), [[84.5, 44.0]])
     assert (box.get_xdata().min(), box.get_ydata().max()) == (100, 50)
+    assert (point.get_marker(), box.get_marker()) == (".", "None")  # corners are no sites
 
 
 def test_maps_separate_the_signs_by_a_line_that_needs_no_colour():
