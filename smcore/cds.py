@@ -84,7 +84,8 @@ def pieces(study):
             "area": [north, west, south, east],
         }
         path = folder / f"{name}_{area}.nc"
-        if not path.exists() and not path.with_suffix(".zip").exists():
+        paths = path, path.with_suffix(".zip")  # what has no record is the user's own
+        if not any(store.whole(one) if store.recorded(one) else one.exists() for one in paths):
             fields = len(variables) * len(years) * len(months)
             size = int(4 * fields * (north - south) * (east - west) / 0.1**2)
             found.append((f"{name}_{area}", size, partial(_ask, inputs, path)))

@@ -13,7 +13,7 @@ from torch import nn
 
 @dataclass(frozen=True)
 class YNetConfig:
-    """Sizes and choices of the network; the last three are no part of the published one."""
+    """Sizes and choices of the network; without its last two it is not the published one."""
 
     in_channels: int = 25  # one per source
     auxiliary_channels: int = 2  # static fields on the fine grid
