@@ -101,7 +101,7 @@ if workflow.is_main_process and not workflow.dryrun:
 
 
 def sources(chapter):
-    """The chapter, modules it imports, directly or not, the data files they name, the models."""
+    """The chapter, modules it imports, directly or not, the data they name, labels and models."""
     page = Path("notebooks", f"{chapter}.md")
     cells = jupytext.read(ROOT / page, fmt="md:myst").cells
     code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
@@ -110,7 +110,8 @@ def sources(chapter):
     data = filter(Path.is_file, (ROOT / "data").iterdir())
     shipped = [path for path in data if path.name in text or f"{path.stem}()" in text]
     modules = [Path("smcore", f"{name}.py") for name in names]
-    return sorted({str(local(path)) for path in [page, *modules, *shipped, study.model_table]})
+    always = [ROOT / "data" / "labels.yml", study.model_table]
+    return sorted({str(local(path)) for path in [page, *modules, *shipped, *always]})
 
 
 def command(chapter):

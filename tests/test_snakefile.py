@@ -165,7 +165,7 @@ def test_a_changed_module_counts_through_the_modules_that_import_it(project):
     assert {"01_data_preparation", "02_ynet_training"} <= _planned(project)
 
 
-def test_changed_claims_run_the_ledger_only(project):
+def test_changed_claims_run_what_reads_them(project):
     with (project / "data/paper_claims.yml").open("a") as file:
         file.write("# changed\n")
     assert _planned(project) == {"08_ledger", "book"}
