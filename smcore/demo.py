@@ -1,8 +1,8 @@
 """A small world whose truth is known: a synthetic archive with the look of the real ones.
 
-The truth is a climate (mean, season, relief), a forced response that grows with the warming
-of a scenario, and weather with memory. The reference sees it at 0.1 degrees; each source sees
-it through its own grid, bias, contrast, season, sensitivity and its own weather.
+The truth and the sources are draws from one distribution of soils and climates, each on its own
+grid and relief and with weather of its own; :mod:`smcore.world` is their physics. The reference
+is the truth with one course of the weather, the truth the mean over many, both at 0.1 degrees.
 """
 
 import json
@@ -18,31 +18,42 @@ from pathlib import Path
 import cftime
 import numpy as np
 import pandas as pd
-import shapely
 import xarray as xr
+from scipy import sparse
 from scipy.ndimage import gaussian_filter
 
-from smcore.config import ROOT, SCENARIOS
+from smcore import world
+from smcore.config import ROOT
 from smcore.era5land import STANDARD_GRAVITY
 from smcore.grids import fine_grid
 from smcore.progress import track
-from smcore.regrid import _interpolation_matrix, regrid
+from smcore.regrid import _edges, _interpolation_matrix, regrid
 from smcore.store import recipe, replacing, sha256, whole, write_json
 
-WORLD = {"south": -10, "north": 80, "west": 30, "east": 180}  # where this world has land
-SUBSET = {"south": 0, "north": 75, "west": 40, "east": 170}  # what a subsetting service cuts
-GLOBAL_FILES = {("Alder", "ssp126"), ("Elm", "ssp585")}
-# Warming in K: historical since 1850, then by 2100 in each scenario.
-WARMING_2014 = 1.0
-WARMING_2100 = {"ssp126": 1.8, "ssp245": 2.7, "ssp370": 3.7, "ssp585": 4.5}
-MEMORY = 0.75  # lag-1 autocorrelation of monthly weather
-WEATHER_LAT = np.arange(-15, 85.1, 2.5)
-WEATHER_LON = np.arange(25, 185.1, 2.5)
+RELIEF = ROOT / "data" / "relief.nc"
+MARGIN = 6  # degrees around the domain that a subsetting service leaves
+GLOBAL = {"Alder"}  # whose files are not cut: the coarsest grid
+SPIN_UP = 8  # years in which soil and snow forget how they began
 VERSION = "v20260101"
 FILL = np.float32(1e20)  # over the ocean
 DRS = ("activity_id", "institution_id", "source_id", "experiment_id", "variant_label")
 DRS += ("table_id", "variable_id", "grid_label", "version", "file")  # data reference syntax
 KEYS = ("sources", "experiments", "periods", "domain", "demo")  # what the archive depends on
+PACKED = {"zlib": True, "complevel": 1, "shuffle": True}
+REFERENCE, TRUTH = ("reference",), ("truth",)  # what is written beside the sources
+VARIABLES = {  # table and attributes
+    "mrsos": (
+        "Lmon",
+        {
+            "standard_name": "mass_content_of_water_in_soil_layer",
+            "long_name": "Moisture in Upper Portion of Soil Column",
+            "units": "kg m-2",
+            "cell_methods": "area: mean where land time: mean",
+        },
+    ),
+    "orog": ("fx", {"standard_name": "surface_altitude", "units": "m"}),
+    "sftlf": ("fx", {"standard_name": "land_area_fraction", "units": "%"}),
+}
 
 
 def make_archive(directory, study, *, seed=0):
@@ -51,8 +62,8 @@ def make_archive(directory, study, *, seed=0):
     Parameters
     ----------
     directory : Path
-        New, empty or made by this function; receives ``CMIP6`` (data reference syntax) and
-        ``ERA5-Land``. A whole archive that the same code made of the same study and seed is left as
+        New, empty or made by this function; receives ``CMIP6`` (data reference syntax),
+        ``ERA5-Land`` and ``truth``. A whole archive that the same code made of the same study and seed is left as
         it is; any other one that this function made is replaced.
     study : Study
         Its model table, sources, experiments, periods, domain and `demo` switches.
@@ -74,7 +85,7 @@ def make_archive(directory, study, *, seed=0):
     _check(study)
     directory = Path(directory)
     manifest, unfinished = directory / "demo.json", directory / "demo.unfinished"
-    inputs = [ROOT / "data" / "land.geojson", study.model_table]
+    inputs = [RELIEF, study.model_table]
     made = {"seed": seed} | recipe("demo", settings=study.settings(*KEYS), inputs=inputs)
     made["inputs"] = sorted(made["inputs"].values())
     if whole(manifest):
@@ -90,14 +101,14 @@ def make_archive(directory, study, *, seed=0):
     directory.mkdir(parents=True, exist_ok=True)
     unfinished.touch()
     manifest.unlink(missing_ok=True)
-    for name in ("CMIP6", "ERA5-Land"):
+    for name in ("CMIP6", "ERA5-Land", "truth"):
         shutil.rmtree(directory / name, ignore_errors=True)
 
-    # The reference first: it takes longest.
-    tasks = [None, *study.sources]
+    # The truth first: it takes longest.
+    tasks = [TRUTH, REFERENCE, *(("source", source_id) for source_id in study.sources)]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(os.cpu_count(), 4), mp_context=context) as pool:
-        futures = [pool.submit(_write, source_id, directory, study, seed) for source_id in tasks]
+        futures = [pool.submit(_write, task, directory, study, seed) for task in tasks]
         written = [future.result() for future in track(futures, "demo world")]
     files = pd.DataFrame([file for files in written for file in files]).sort_values("path")
     write_json(made | {"files": files.to_dict("records")}, manifest, recipe("demo"))
@@ -114,43 +125,43 @@ def _complete(directory, files):
 
 
 def truth(study, experiment_id):
-    """What the demo world would have been without weather.
+    """What the demo world would have been in the mean over all weather.
 
     Parameters
     ----------
     study : Study
-        A study with a `demo` section.
+        A study with a `demo` section, whose archive is there.
     experiment_id : str
         ``historical`` or a scenario.
 
     Returns
     -------
     xr.Dataset
-        On the fine grid: ``theta`` (time, lat, lon), the climate with its forced change, and
-        ``weather_std`` (lat, lon), both in m3 m-3; missing over the ocean.
+        ``theta`` (time, lat, lon) in m3 m-3 on the fine grid, missing over the ocean. It has come
+        there as the reference does, by the same points of 0.1 degrees and the same regridding.
 
     Raises
     ------
     ValueError
         If the study is not of the demo world.
+    FileNotFoundError
+        If its archive has not been made.
     """
     _check(study)
+    path = study.era5land_directory.parent / "truth" / f"truth_{experiment_id}.nc"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is not there: run chapter 01_data_preparation first")
     grid = fine_grid(study.domain, scale_factor=study.scale_factor, registration=study.registration)
-    lat, lon = grid["lat"].values, grid["lon"].values
-    world = _world(lat, lon)
-    months = _month_starts(study.period(experiment_id))
-    land = np.where(_land(lat, lon), 1, np.nan).astype("float32")
-    expected = world["climatology"][months.month - 1] + world["response"][
-        months.month - 1
-    ] * _warming(experiment_id, months)[:, None, None].astype("float32")
-    attributes = {"units": "m3 m-3"}
-    return xr.Dataset(
-        {
-            "theta": (("time", "lat", "lon"), expected * land, attributes),
-            "weather_std": (("lat", "lon"), world["weather_std"] * land, attributes),
-        },
-        coords={"time": months, "lat": grid["lat"], "lon": grid["lon"]},
-    )
+    grid = grid.drop_vars(["lat_bnds", "lon_bnds"])
+    points = Reference(study)
+    parts = []
+    with xr.open_dataset(path) as file:
+        for _, year in file["theta"].groupby("time.year"):
+            coords = {"time": year["time"], "lat": points.lat, "lon": points.lon}
+            field = xr.DataArray(points.see(year.values), coords)
+            parts.append(regrid(field, grid, method=study.network.regridding))
+    theta = xr.concat(parts, "time").rename("theta").assign_attrs(units="m3 m-3")
+    return theta.to_dataset()
 
 
 def _check(study):
@@ -158,159 +169,197 @@ def _check(study):
         raise ValueError(f"profile {study.name} has no demo section: it is not of the demo world")
 
 
-# --- the world ---------------------------------------------------------------------------
-
-
-def _world(lat, lon):
-    """Elevation, climatology, response per K and weather at points; float32, NaN nowhere."""
-    y, x = np.meshgrid(lat, lon, indexing="ij")
-
-    def step(value):
-        return 1 / (1 + np.exp(-value))
-
-    def bump(value, centre, width):
-        return np.exp(-(((value - centre) / width) ** 2))
-
-    # Ridges and valleys of 1.4 to 2.2 degrees, which a grid of 2 degrees cannot see.
-    random, waves = np.random.default_rng(1), 12
-    number, direction, phase = random.uniform(
-        [2 * np.pi / 2.2, 0, 0], [2 * np.pi / 1.4, np.pi, 2 * np.pi], (waves, 3)
-    ).T
-    texture = sum(
-        np.sin(k * (np.cos(a) * x + np.sin(a) * y) + c)
-        for k, a, c in zip(number, direction, phase, strict=True)
-    ) / np.sqrt(waves)
-    plateau = (
-        step((y - 28.5) / 0.8) * step((37.5 - y) / 1.0) * step((x - 76) / 2) * step((103 - x) / 1.5)
-    )
-    ranges = bump(y, 43, 2.2) * bump(x, 82, 12) + bump(y, 49, 2.5) * bump(x, 92, 7)
-    ranges = (
-        ranges + 0.6 * bump(y, 26, 4) * bump(x, 103, 6) + 0.4 * bump(y, 52, 4) * bump(x, 112, 14)
-    )
-    rough = np.clip(0.15 + 0.6 * plateau + 0.8 * ranges, 0, 1)
-    elevation = 150 + 4300 * plateau + 1900 * ranges + 1000 * rough * texture
-
-    east = step((x - 104) / 8 - (y - 36) / 5)
-    monsoon = np.maximum(east, 0.9 * step((29 - y) / 1.2) * step((x - 66) / 3))
-    boreal = 0.9 * step((y - 51) / 2.5)
-    wet = 1 - (1 - monsoon) * (1 - boreal) * (1 - 0.25 * plateau)
-    mean = 0.08 + 0.27 * wet + (0.005 + 0.06 * rough) * texture
-
-    month = np.arange(1, 13)[:, None, None]
-    summer = np.cos(2 * np.pi * (month - 7.7) / 12)
-    spring = np.cos(2 * np.pi * (month - 3.5) / 12)
-    season = 0.055 * monsoon * step((42 - y) / 4) * summer + 0.03 * (1 - monsoon) * spring
-    season = season + 0.02 * monsoon * step((y - 38) / 4) * (summer - 0.5 * spring)
-
-    south = bump(y, 29, 5) * step((x - 98) / 3)
-    north = bump(y, 44, 6) * step((x - 100) / 4)
-    west = step((97 - x) / 3) * bump(y, 41, 6)
-    response = -0.0060 * south + 0.0045 * north + 0.0025 * west - 0.004 * boreal
-    response = response + 0.006 * rough * texture - 0.002 * plateau
-    response = response + 0.0050 * (north + 0.5 * south) * summer - 0.0045 * west * spring
-    # Dry soil has little to lose.
-    response *= 1.5 * np.clip((mean + season - 0.03) / 0.12, 0.1, 1)
-    weather_std = 0.014 + 0.055 * wet * (1 - wet) + 0.008 * wet
-    fields = {
-        "elevation": np.maximum(elevation, 0),
-        "climatology": np.clip(mean + season, 0.03, 0.5),
-        "response": response,
-        "weather_std": weather_std,
-    }
-    return {name: field.astype("float32") for name, field in fields.items()}
+# --- places ------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=1)
-def _outline():
-    collection = json.loads((ROOT / "data" / "land.geojson").read_text())
-    features = collection.get("features", [collection])
-    shapes = [shapely.geometry.shape(f.get("geometry", f)) for f in features]
-    # Pieces of a few degrees make the test for a point many times faster.
-    world = shapely.union_all(shapes)
-    boxes = [
-        shapely.box(x, y, x + 10, y + 10)
-        for x in range(WORLD["west"], WORLD["east"], 10)
-        for y in range(WORLD["south"], WORLD["north"], 10)
+def _globe():
+    """Heights (sea: 0) and land at 1/12 degree; at 1 degree what lies around and the fetches."""
+    with xr.open_dataset(RELIEF) as file:
+        field = file["elevation"].astype("float32").load()
+    lat, lon, land = field["lat"].values, field["lon"].values, field.notnull().values
+    fine = lat, lon, np.maximum(field.fillna(0).values, 0), land.astype("float32")
+    lat, lon = np.arange(-89.5, 90), np.arange(-179.5, 180)
+    height, land = _cell_means(fine, lat, lon)
+    smooth = [
+        gaussian_filter(one, 1.3, mode=("nearest", "wrap"))
+        for one in (height, *world.fetch(land, lat))
     ]
-    return [(box.bounds, shapely.intersection(world, box)) for box in boxes]
+    return fine, (lat, lon, smooth)
 
 
-def _land(lat, lon):
-    y, x = np.meshgrid(lat, lon, indexing="ij")
-    land = np.zeros(y.shape, bool)
-    for (west, south, east, north), piece in _outline():
-        here = (x >= west) & (x < east) & (y >= south) & (y < north)
-        if here.any() and not piece.is_empty:
-            shapely.prepare(piece)
-            # On the edge of a piece is inside as well: there the next one begins.
-            land[here] = shapely.intersects_xy(piece, x[here], y[here])
-    return land
+def _cell_means(fine, lat, lon):
+    """Means over the cells of another grid of the fields of a fine one, by area."""
+
+    def overlap(source, target):
+        start, end = np.sort([target[:-1], target[1:]], axis=0)[:, :, None]
+        common = np.clip(np.minimum(source[1:], end) - np.maximum(source[:-1], start), 0, None)
+        return common / (end - start)
+
+    y, x, *fields = fine
+    rows = overlap(*(np.sin(np.deg2rad(_edges(axis, limit=90))) for axis in (y, lat)))
+    columns = sum(overlap(_edges(x) + turn, _edges(lon)) for turn in (-360, 0, 360))
+    rows, columns = (sparse.csr_array(weights.astype("float32")) for weights in (rows, columns))
+    return [(columns @ (rows @ field).T).T for field in fields]
 
 
-def _month_starts(period):
-    return pd.date_range(f"{period[0]}-01", f"{period[1]}-12", freq="MS")
+class Place:
+    """The land cells of a grid and their climate.
+
+    `cells` are the positions in the flat grid for which the physics runs; by default those of
+    which more than `least` is land.
+    """
+
+    def __init__(self, lat, lon, cells=None, least=0.5):
+        self.lat_axis, self.lon_axis = lat, lon
+        fine, (y, x, smooth) = _globe()
+        self.elevation, self.land_fraction = _cell_means(fine, lat, lon)
+        self.cells = np.flatnonzero(self.land_fraction > least) if cells is None else cells
+        east = (lon + 180) % 360 - 180
+        rows = _interpolation_matrix(np.clip(lat, y[0], y[-1]), y, "lat")
+        columns = _interpolation_matrix(np.clip(east, x[0], x[-1]), x, "lon")
+        around = [self.at(rows @ field @ columns.T) for field in smooth]
+        self.lat, self.lon = map(self.at, np.meshgrid(lat, east, indexing="ij"))
+        self.height = self.at(self.elevation)
+        self.climate = world.climate(self.lat, self.lon, self.height, *around)
+
+    def at(self, field):
+        """The values (cell) of a field (lat, lon)."""
+        return field.reshape(-1)[self.cells]
+
+    def on_grid(self, values):
+        """A field (..., lat, lon) with these values (..., cell), missing elsewhere."""
+        shape = (self.lat_axis.size, self.lon_axis.size)
+        field = np.full((*values.shape[:-1], shape[0] * shape[1]), np.nan, "float32")
+        field[..., self.cells] = values
+        return field.reshape(*values.shape[:-1], *shape)
+
+    def pattern(self, normal, scale):
+        """A smooth random field (cell) of unit variance with patterns of some degrees."""
+        rows, columns = world.mesh(scale)
+        noise = normal((rows.size, columns.size)).astype("float32")
+        across = world.kernel(self.lon_axis, columns, scale, 360)
+        return self.at(world.kernel(self.lat_axis, rows, scale) @ noise @ across.T)
 
 
-def _warming(experiment_id, months):
-    """Warming since 1850 in K: quadratic to 2014, then smooth to the scenario's 2100 value."""
-    year = months.year.to_numpy() + (months.month.to_numpy() - 0.5) / 12
-    past = WARMING_2014 * ((year - 1850) / 165) ** 2
-    if experiment_id == "historical":
-        return past
-    total = WARMING_2100[experiment_id] - WARMING_2014
-    progress = (year - 2015) / 86
-    slope = 2 * WARMING_2014 / 165 * 86 / total  # continues the historical slope
-    return WARMING_2014 + total * (slope * progress + (1 - slope) * progress**2)
+# --- draws -------------------------------------------------------------------------------
 
 
-class _Weather:
-    """Correlated noise with memory, unit variance, on a mesh of 2.5 degrees."""
+def draw(normal, place):
+    """One source, or the truth: its soil, the biases of its climate, its response to warming.
 
-    def __init__(self, *seed):
-        self.random = np.random.default_rng(seed)
-        self.state = self._draw(1)[0]
+    Parameters
+    ----------
+    normal : callable
+        Gives independent standard normal numbers of a shape.
+    place : Place
 
-    def _draw(self, count):
-        shape = (count, WEATHER_LAT.size, WEATHER_LON.size)
-        noise = self.random.standard_normal(shape, dtype="float32")
-        smooth = gaussian_filter(noise, (0, 1.6, 1.6), mode="wrap")
-        return smooth * np.float32(2 * np.sqrt(np.pi) * 1.6)  # restores unit variance
+    Returns
+    -------
+    world.Traits
+    """
 
-    def months(self, count):
-        fields = np.float32(np.sqrt(1 - MEMORY**2)) * self._draw(count)
-        for field in fields:
-            field += np.float32(MEMORY) * self.state
-            self.state = field
-        return fields
+    def around(middle, spread):
+        return float(middle * np.exp(spread * normal(())))
+
+    annual, season = world.response(place.lat, place.lon, place.height)
+    cold = 1 + 5 * world.step((place.height - 2500) / 500)
+    return world.Traits(
+        sensitivity=around(1, 0.22),
+        noise=around(0.42, 0.12),
+        thirst=around(1, 0.12),
+        critical=around(0.7, 0.15),
+        runoff=around(0.3, 0.3),
+        capacity=around(90, 0.3),
+        residual=around(0.04, 0.25),
+        porosity=around(0.49, 0.08),
+        wetter=0.28 * place.pattern(normal, 8.0),
+        warmer=1.2 * place.pattern(normal, 8.0),
+        response=annual + 0.024 * cold * place.pattern(normal, 8.0),
+        season=season + 0.020 * cold * place.pattern(normal, 8.0),
+        heating=(1 + 0.012 * (abs(place.lat) - 30)) * (1 + 0.10 * place.pattern(normal, 8.0)),
+    )
 
 
-def _weather(seed, stream, study):
-    """Weather of every experiment, scenarios continuing the historical run."""
-    weather = _Weather(seed, stream)
-    fields = {"historical": weather.months(len(_month_starts(study.periods.historical)))}
-    for number, experiment_id in enumerate(SCENARIOS):
-        branch = _Weather(seed, stream, 1 + number)
-        branch.state = weather.state
-        if experiment_id in study.experiments:
-            fields[experiment_id] = branch.months(len(_month_starts(study.periods.future)))
-    return fields
+def _normal(seed, study, source_id=None):
+    """Where the numbers of a source come from, part of them those of its kin; or of the truth."""
+    if source_id is None:
+        own = np.random.default_rng([seed, 1])
+        middle = study.demo.paradigm == "centred"
+        return lambda shape: own.standard_normal(shape) * (not middle)
+    own = np.random.default_rng([seed, 2, *source_id.encode()])
+    kin = np.random.default_rng([seed, 3, *str(study.models.loc[source_id, "kin"]).encode()])
+    common = study.demo.kinship
+    return lambda shape: (
+        np.sqrt(1 - common) * own.standard_normal(shape)
+        + np.sqrt(common) * kin.standard_normal(shape)
+    )
 
 
-def _interpolation(mesh, points):
-    """Matrix that interpolates linearly from a mesh to points; beyond its ends, their value."""
-    return _interpolation_matrix(np.clip(points, mesh[0], mesh[-1]), mesh, "mesh")
+def _simulate(place, traits, study, seed, stream, *, signs=(1,)):
+    """Yield each experiment and its theta (month, cell); scenarios continue the historical run.
+
+    With several `signs` theta is the mean over the weather and its opposite, in which all that is
+    linear in the weather has gone.
+    """
+    domain, demo = study.domain, study.demo
+    box = (domain.south - MARGIN, domain.north + MARGIN, domain.west - MARGIN, domain.east + MARGIN)
+    step = abs(place.lat_axis[1] - place.lat_axis[0])
+    shares = {stream: 1.0}
+    if demo.shared_weather and stream[0] == "source":
+        shares = {stream: np.sqrt(1 - demo.shared_weather**2), REFERENCE: demo.shared_weather}
+    weathers = {one: world.Weather(box, step, [seed, *_digits(one)]) for one in shares}
+    sky = world.Sky(place.lat_axis, place.lon_axis, place.cells, weathers[stream])
+    drift = demo.bias_drift if stream[0] == "source" else 0.0
+    month, none = np.arange(12), np.zeros(place.cells.size, "float32")
+
+    def run(experiment_id, years, weathers, states):
+        for year in years:
+            noise = {one: weather.months(12) for one, weather in weathers.items()}
+            total = {
+                key: sum(shares[one] * noise[one][key] for one in noise) for key in noise[stream]
+            }
+            wet, hot = sky.see(total)
+            now = traits.drifted(1 + drift * (year - 1997) / 100)
+            warmth = world.warming(experiment_id, year + (month + 0.5) / 12)
+            theta = 0
+            for number, sign in enumerate(signs):
+                falls = world.forcing(place.climate, now, month, warmth, sign * wet, sign * hot)
+                saturation, _, _, states[number] = world.bucket(*falls, now, states[number])
+                theta = theta + world.theta(saturation, now) / len(signs)
+            yield theta
+
+    first, last = map(int, study.periods.historical)
+    states = [(none + 0.4, none)] * len(signs)
+    theta = [*run("historical", range(first - SPIN_UP, last + 1), weathers, states)][SPIN_UP:]
+    yield "historical", np.concatenate(theta)
+    first, last = map(int, study.periods.future)
+    for experiment_id in study.experiments:
+        branches = {
+            one: weather.branch([seed, *_digits(one), *_digits((experiment_id,))])
+            for one, weather in weathers.items()
+        }
+        theta = run(experiment_id, range(first, last + 1), branches, list(states))
+        yield experiment_id, np.concatenate([*theta])
+
+
+def _digits(names):
+    """Whole numbers that stand for names, to seed a generator with."""
+    return [int.from_bytes(str(name).encode()) for name in names]
 
 
 # --- the files ---------------------------------------------------------------------------
 
 
-def _write(source_id, directory, study, seed):
-    """Files of one source, or of the reference where `source_id` is None."""
-    write = _write_reference if source_id is None else _write_source
-    paths = write(source_id, directory, study, seed)
-    for defect in study.demo.defects.get(source_id, ()):
-        DEFECTS[defect](sorted(paths, key=lambda path: path.name))
-        paths = list(directory.glob(f"CMIP6/*/*/{source_id}/**/*.nc"))
+def _write(task, directory, study, seed):
+    """Files of the reference, of the truth, or of one source."""
+    writers = {REFERENCE: _write_reference, TRUTH: _write_truth}
+    paths = writers.get(task, _write_source)(task, directory, study, seed)
+    for defect in study.demo.defects.get(task[-1], ()):
+        DEFECTS[defect](
+            sorted((p for p in paths if "_fx_" not in p.name), key=lambda path: path.name)
+        )
+        paths = list(directory.glob(f"CMIP6/*/*/{task[-1]}/**/*.nc"))
     return [
         {
             "path": str(path.relative_to(directory)),
@@ -321,44 +370,61 @@ def _write(source_id, directory, study, seed):
     ]
 
 
-def _write_reference(_, directory, study, seed):
-    domain, step = study.domain, study.demo.reference_resolution
-    lat = np.round(
-        domain.north - step * np.arange(round((domain.north - domain.south) / step) + 1), 6
-    )
-    lon = np.round(domain.west + step * np.arange(round((domain.east - domain.west) / step) + 1), 6)
-    world, land = _world(lat, lon), _land(lat, lon)
-    months = _month_starts(study.periods.historical)
-    warming = _warming("historical", months)
-    weather = _weather(seed, 0, study)["historical"]
-    to_lat, to_lon = _interpolation(WEATHER_LAT, lat), _interpolation(WEATHER_LON, lon)
+class Reference:
+    """The points of the reference, and the cells of the world that they are interpolated from."""
 
+    def __init__(self, study):
+        domain, step, size = study.domain, study.demo.reference_resolution, study.demo.resolution
+        self.lat = np.round(np.arange(domain.north, domain.south - 1e-6, -step), 6)
+        self.lon = np.round(np.arange(domain.west, domain.east + 1e-6, step), 6)
+        self.elevation, fraction = _cell_means(_globe()[0], self.lat, self.lon)
+        self.land = fraction > 0.5
+        edges = (domain.south, domain.north), (domain.west, domain.east)
+        lat, lon = (np.arange(low - size / 2, high + size, size) for low, high in edges)
+        rows, columns = (
+            _interpolation_matrix(fine, coarse, "points")
+            for fine, coarse in ((self.lat, lat), (self.lon, lon))
+        )
+        weights = sparse.kron(sparse.csr_array(rows), sparse.csr_array(columns), "csr")
+        weights = weights[self.land.reshape(-1)]
+        used = np.unique(weights.indices)
+        self.weights, self.place = weights[:, used], Place(lat, lon, used)
+
+    def see(self, theta):
+        """theta (month, cell) at the points (month, lat, lon), missing over the ocean."""
+        field = np.full((len(theta), *self.land.shape), np.nan, "float32")
+        field[:, self.land] = (self.weights @ theta.T).T
+        return field
+
+
+def _write_reference(_, directory, study, seed):
+    points = Reference(study)
+    traits = draw(_normal(seed, study), points.place)
+    _, theta = next(_simulate(points.place, traits, study, seed, REFERENCE))
+    months = _month_starts(study.periods.historical)
     axes = {
-        "latitude": ("latitude", lat, {"units": "degrees_north", "standard_name": "latitude"}),
-        "longitude": ("longitude", lon, {"units": "degrees_east", "standard_name": "longitude"}),
+        "latitude": (
+            "latitude",
+            points.lat,
+            {"units": "degrees_north", "standard_name": "latitude"},
+        ),
+        "longitude": (
+            "longitude",
+            points.lon,
+            {"units": "degrees_east", "standard_name": "longitude"},
+        ),
     }
-    attributes = {
-        "Conventions": "CF-1.7",
-        "institution": "demo world of smcore",
-        "comment": "synthetic: not ERA5-Land",
-    }
-    compressed = {"zlib": True, "complevel": 1, "shuffle": True, "_FillValue": np.float32(np.nan)}
-    folder = directory / "ERA5-Land"
+    attributes = {"Conventions": "CF-1.7", "institution": "demo world of smcore"}
+    attributes |= {"comment": "synthetic: not ERA5-Land"}
+    packed = PACKED | {"_FillValue": np.float32(np.nan)}
+    chunks = {"chunksizes": (1, points.lat.size, points.lon.size)}
     paths = []
     for year in sorted(set(months.year)):
         here = np.flatnonzero(months.year == year)
-        swvl1 = np.stack([to_lat @ weather[i] @ to_lon.T for i in here]) * world["weather_std"]
-        swvl1 += world["climatology"][months.month[here] - 1]
-        swvl1 += world["response"][months.month[here] - 1] * warming[here, None, None].astype("f4")
-        swvl1 = np.where(land, np.round(np.clip(swvl1, 0.005, 0.6), 4), np.float32(np.nan))
+        swvl1 = np.round(points.see(theta[here]), 4)
+        about = {"units": "m**3 m**-3", "long_name": "Volumetric soil water layer 1"}
         dataset = xr.Dataset(
-            {
-                "swvl1": (
-                    ("valid_time", "latitude", "longitude"),
-                    swvl1,
-                    {"units": "m**3 m**-3", "long_name": "Volumetric soil water layer 1"},
-                )
-            },
+            {"swvl1": (("valid_time", "latitude", "longitude"), swvl1, about)},
             coords={
                 "valid_time": months[here],
                 "number": np.int64(0),
@@ -367,26 +433,58 @@ def _write_reference(_, directory, study, seed):
             },
             attrs=attributes,
         )
-        chunks = {"chunksizes": (1, lat.size, lon.size)}
         time = {"units": "seconds since 1970-01-01", "dtype": "int64"}
-        paths.append(folder / f"demo_swvl_{year}.nc")
-        _to_netcdf(dataset, paths[-1], {"swvl1": compressed | chunks, "valid_time": time})
+        paths.append(directory / "ERA5-Land" / f"demo_swvl_{year}.nc")
+        _to_netcdf(dataset, paths[-1], {"swvl1": packed | chunks, "valid_time": time})
 
+    geopotential = points.elevation * np.float32(STANDARD_GRAVITY)
+    about = {"units": "m**2 s**-2", "standard_name": "geopotential"}
     invariant = xr.Dataset(
         {
-            "lsm": (("latitude", "longitude"), land.astype("f4"), {"units": "(0 - 1)"}),
-            "z": (
-                ("latitude", "longitude"),
-                world["elevation"] * np.float32(STANDARD_GRAVITY),
-                {"units": "m**2 s**-2", "standard_name": "geopotential"},
-            ),
+            "lsm": (("latitude", "longitude"), points.land.astype("f4"), {"units": "(0 - 1)"}),
+            "z": (("latitude", "longitude"), geopotential, about),
         },
         coords=axes,
         attrs=attributes,
     )
-    paths.append(folder / "demo_invariant.nc")
-    _to_netcdf(invariant, paths[-1], {"lsm": compressed, "z": compressed})
+    paths.append(directory / "ERA5-Land" / "demo_invariant.nc")
+    _to_netcdf(invariant, paths[-1], {"lsm": packed, "z": packed})
     return paths
+
+
+def _write_truth(_, directory, study, seed):
+    """The mean over the weather, on the cells of the world, a file for each experiment."""
+    points, total, pairs = Reference(study), {}, study.demo.draws // 2
+    place = points.place
+    traits = draw(_normal(seed, study), place)
+    for pair in range(pairs):
+        runs = _simulate(place, traits, study, seed, (*TRUTH, pair), signs=(1, -1))
+        for experiment_id, theta in runs:
+            total[experiment_id] = total.get(experiment_id, 0) + theta / pairs
+    paths = []
+    for experiment_id, theta in total.items():
+        about = {
+            "units": "m3 m-3",
+            "comment": f"synthetic: mean over {2 * pairs} draws of the weather",
+        }
+        dataset = xr.Dataset(
+            {"theta": (("time", "cell"), theta, about)},
+            coords={"time": _month_starts(study.period(experiment_id))},
+        )
+        for name, values in {"lat": place.lat, "lon": place.lon}.items():
+            dataset[name] = (
+                "cell",
+                values,
+                {"units": f"degrees_{'north' if name == 'lat' else 'east'}"},
+            )
+        chunks = {"chunksizes": (12, place.cells.size), "dtype": "uint16", "scale_factor": 1e-5}
+        paths.append(directory / "truth" / f"truth_{experiment_id}.nc")
+        _to_netcdf(dataset, paths[-1], {"theta": PACKED | chunks | {"_FillValue": 65535}})
+    return paths
+
+
+def _month_starts(period):
+    return pd.date_range(f"{period[0]}-01", f"{period[1]}-12", freq="MS")
 
 
 def _native_axes(model):
@@ -405,168 +503,100 @@ def _native_axes(model):
     return (lat[::-1] if "descending" in kind else lat), lon
 
 
-def _seen(source_id, model, seed, study):
-    """The statics of the world as one source sees them, on its global grid."""
-    random = np.random.default_rng([seed, 7, study.sources.index(source_id)])
-    lat, lon = _native_axes(model)
-    target = xr.Dataset(coords={"lat": lat, "lon": lon})
-    y = np.arange(WORLD["south"] + 0.125, WORLD["north"], 0.25)
-    x = np.arange(WORLD["west"] + 0.125, WORLD["east"], 0.25)
-    world = _world(y, x)
-    land = _land(y, x)
-    coastal = random.uniform(0.3, 0.7)  # land fraction from which a cell counts as land
+def _write_source(task, directory, study, seed):
+    source_id, domain, normal = task[-1], study.domain, _normal(seed, study, task[-1])
+    lat, lon = _native_axes(study.models.loc[source_id])
+    if source_id not in GLOBAL:
+        eastward = (lon - domain.west + MARGIN) % 360
+        lat = lat[(lat >= domain.south - MARGIN) & (lat <= domain.north + MARGIN)]
+        lon = lon[np.argsort(eastward)][
+            : np.sum(eastward <= domain.east - domain.west + 2 * MARGIN)
+        ]
+        lon = np.unwrap(lon, period=360)  # across the seam of the grid
+    least = np.clip(0.5 + 0.08 * normal(()), 0.3, 0.7)  # land in a cell that counts as land
+    place = Place(lat, lon, least=least)
+    traits = draw(normal, place)
 
-    def seen(field):
-        field = xr.DataArray(
-            np.where(land, field, np.float32(np.nan)),
-            dims=("month", "lat", "lon")[-field.ndim :],
-            coords={"lat": y, "lon": x},
+    def write(variable_id, values, experiment_id, months=None):
+        return _write_cmip6(
+            variable_id, values, place, source_id, experiment_id, months, study, directory, seed
         )
-        return regrid(field, target, method="conservative", na_thres=1 - coastal).values
 
-    def pattern():
-        weather = _Weather(seed, 11, int(random.integers(1 << 30)))
-        field = gaussian_filter(weather.state, 2.0, mode="wrap") * np.float32(1.9)
-        return _interpolation(WEATHER_LAT, lat) @ field @ _interpolation(WEATHER_LON, lon % 360).T
-
-    climatology = seen(world["climatology"])
-    mean = climatology.mean(axis=0)
-    season = climatology - mean
-    shift = random.normal(0, 0.8)  # months
-    phase = np.fft.rfft(season, axis=0) * np.exp(-2j * np.pi * np.arange(7) * shift / 12).reshape(
-        -1, 1, 1
-    )
-    season = np.fft.irfft(phase, 12, axis=0)
-    contrast, swing = random.uniform(0.55, 1.15), random.uniform(0.5, 1.5)
-    bias = random.normal(0, 0.03) + 0.035 * pattern()
-    return {
-        "lat": lat,
-        "lon": lon,
-        "mean": 0.22 + contrast * (mean - 0.22) + swing * season,  # (month, lat, lon)
-        "bias": bias,
-        "response": random.uniform(0.5, 1.6) * seen(world["response"]) + 0.0035 * pattern(),
-        "weather_std": random.uniform(0.7, 1.4) * seen(world["weather_std"]),
-    }
-
-
-def _write_source(source_id, directory, study, seed):
-    model = study.models.loc[source_id]
-    seen = _seen(source_id, model, seed, study)
-    weather = _weather(seed, 1 + study.sources.index(source_id), study)
-    common = _weather(seed, 0, study) if study.demo.shared_weather else weather
-    share = np.float32(study.demo.shared_weather)
-
-    paths = []
-    for experiment_id in ("historical", *study.experiments):
+    fixed = {"orog": place.elevation, "sftlf": 100 * place.land_fraction}
+    paths = [write(variable_id, values, "historical") for variable_id, values in fixed.items()]
+    for experiment_id, theta in _simulate(place, traits, study, seed, task):
+        mrsos = np.round(100 * np.clip(theta, 0.005, 0.7), 2)
         months = _month_starts(study.period(experiment_id))
-        y, x = np.arange(seen["lat"].size), np.arange(seen["lon"].size)
-        if (source_id, experiment_id) not in GLOBAL_FILES:
-            lon = seen["lon"] % 360
-            y = y[(seen["lat"] >= SUBSET["south"]) & (seen["lat"] <= SUBSET["north"])]
-            x = x[(lon >= SUBSET["west"]) & (lon <= SUBSET["east"])]
-        cut = np.ix_(range(12), y, x)
-        lat, lon = seen["lat"][y], seen["lon"][x]
-        to_lat, to_lon = _interpolation(WEATHER_LAT, lat), _interpolation(WEATHER_LON, lon % 360)
-        mean, response = seen["mean"][cut], seen["response"][cut]
-        bias, std = seen["bias"][np.ix_(y, x)], seen["weather_std"][np.ix_(y, x)]
-        warming = _warming(experiment_id, months)
-        drift = 1 + study.demo.bias_drift * (months.year.to_numpy() - 1997) / 100
-        own = np.sqrt(1 - share**2) * weather[experiment_id] + (
-            share * common[experiment_id] if share else 0
-        )
-
         # Archives split long runs: the historical one lies in two files.
-        split = {"historical": [0, len(months) // 24 * 12, len(months)]}
-        edges = split.get(experiment_id, [0, len(months)])
-        for first, last in zip(edges[:-1], edges[1:], strict=True):
-            here = np.arange(first, last)
-            month = months.month[here] - 1
-            theta = mean[month] + response[month] * warming[here, None, None]
-            theta += np.stack([to_lat @ own[i] @ to_lon.T for i in here]) * std
-            theta += bias * drift[here, None, None]
-            mrsos = np.round(100 * np.clip(theta, 0.005, 0.7), 2).astype("float32")
-            paths.append(
-                _write_mrsos(
-                    mrsos, months[here], lat, lon, model, experiment_id, study, directory, seed
-                )
-            )
+        split = len(months) // 24 * 12 if experiment_id == "historical" else 0
+        for part in filter(None, (slice(split), slice(split, None)) if split else (slice(None),)):
+            values = place.on_grid(mrsos[part])
+            paths.append(write("mrsos", values, experiment_id, months[part]))
     return paths
 
 
-def _write_mrsos(mrsos, months, lat, lon, model, experiment_id, study, directory, seed):
+def _write_cmip6(
+    variable_id, values, place, source_id, experiment_id, months, study, directory, seed
+):
     """One file with the name, folders and attributes of the data reference syntax."""
-    source_id, calendar, grid_label = model.name, model["calendar"], model["grid_label"]
-    member = study.variant_label(source_id, experiment_id)
-    period = f"{months[0]:%Y%m}-{months[-1]:%Y%m}"
-    name = f"mrsos_Lmon_{source_id}_{experiment_id}_{member}_{grid_label}_{period}.nc"
-    activity = "CMIP" if experiment_id == "historical" else "ScenarioMIP"
-    folder = directory / "CMIP6" / activity / "DEMO" / source_id / experiment_id / member
-    folder = folder / "Lmon" / "mrsos" / grid_label / VERSION
-
-    key = f"{study.fingerprint(*KEYS)} {seed} {name}"
-    units = "days since 1850-01-01"
-    starts = [(m.year, m.month) for m in months]
-    starts.append((months[-1].year + months[-1].month // 12, months[-1].month % 12 + 1))
-    dates = [cftime.datetime(year, month, 1, calendar=calendar) for year, month in starts]
-    edges = cftime.date2num(dates, units, calendar).astype(float)
-    bounds = np.stack([edges[:-1], edges[1:]], axis=1)
+    model, member = study.models.loc[source_id], study.variant_label(source_id, experiment_id)
+    table_id, about = VARIABLES[variable_id]
+    facets = {
+        "activity_id": "CMIP" if experiment_id == "historical" else "ScenarioMIP",
+        "institution_id": "DEMO",
+        "source_id": source_id,
+        "experiment_id": experiment_id,
+        "variant_label": member,
+        "table_id": table_id,
+        "variable_id": variable_id,
+        "grid_label": model["grid_label"],
+    }
+    name = "_".join(facets[key] for key in (*DRS[6:4:-1], *DRS[2:5], DRS[7]))
+    name += "" if months is None else f"_{months[0]:%Y%m}-{months[-1]:%Y%m}"
+    path = directory.joinpath("CMIP6", *facets.values(), VERSION, f"{name}.nc")
 
     def axis_bounds(axis):
-        middle = (axis[1:] + axis[:-1]) / 2
-        edge = np.concatenate([[2 * axis[0] - middle[0]], middle, [2 * axis[-1] - middle[-1]]])
-        return np.stack([edge[:-1], edge[1:]], axis=1)
+        edges = _edges(axis, limit=90 if axis is place.lat_axis else np.inf)
+        return np.stack([edges[:-1], edges[1:]], axis=1)
 
+    dims = ("time", "lat", "lon")[-values.ndim :]
+    axes = {"lat": (place.lat_axis, "degrees_north"), "lon": (place.lon_axis, "degrees_east")}
     dataset = xr.Dataset(
-        {
-            "mrsos": (
-                ("time", "lat", "lon"),
-                mrsos,
-                {
-                    "standard_name": "mass_content_of_water_in_soil_layer",
-                    "long_name": "Moisture in Upper Portion of Soil Column",
-                    "units": "kg m-2",
-                    "cell_methods": "area: mean where land time: mean",
-                },
-            ),
-            "time_bnds": (("time", "bnds"), bounds),
-            "lat_bnds": (("lat", "bnds"), axis_bounds(lat)),
-            "lon_bnds": (("lon", "bnds"), axis_bounds(lon)),
-            "depth_bnds": (("bnds",), [0.0, 0.1]),
-        },
-        coords={
-            "time": (
-                "time",
-                bounds.mean(axis=1),
-                {"units": units, "calendar": calendar, "bounds": "time_bnds"},
-            ),
-            "lat": ("lat", lat, {"units": "degrees_north", "bounds": "lat_bnds"}),
-            "lon": ("lon", lon, {"units": "degrees_east", "bounds": "lon_bnds"}),
-            "depth": ((), 0.05, {"units": "m", "positive": "down", "bounds": "depth_bnds"}),
-        },
-        attrs={
+        {variable_id: (dims, np.where(np.isnan(values), FILL, values.astype("float32")), about)},
+        attrs=facets
+        | {
             "Conventions": "CF-1.7 CMIP-6.2",
-            "activity_id": activity,
             "creation_date": "2026-01-01T00:00:00Z",
             "data_specs_version": "01.00.33",
-            "experiment_id": experiment_id,
-            "frequency": "mon",
-            "grid_label": grid_label,
-            "institution_id": "DEMO",
+            "frequency": "fx" if months is None else "mon",
             "license": "CC0 1.0: synthetic data of the demo world, not a climate model",
             "mip_era": "CMIP6",
             "realm": "land",
-            "source_id": source_id,
-            "table_id": "Lmon",
-            "tracking_id": f"hdl:21.14100/{uuid.uuid5(uuid.NAMESPACE_URL, key)}",
-            "variable_id": "mrsos",
-            "variant_label": member,
         },
     )
-    compressed = {"zlib": True, "complevel": 1, "shuffle": True, "_FillValue": FILL}
-    chunks = {"chunksizes": (1, lat.size, lon.size), "missing_value": FILL}
+    key = f"{study.fingerprint(*KEYS)} {seed} {path.name}"
+    dataset.attrs["tracking_id"] = f"hdl:21.14100/{uuid.uuid5(uuid.NAMESPACE_URL, key)}"
+    for axis, (points, units) in axes.items():
+        dataset[f"{axis}_bnds"] = ((axis, "bnds"), axis_bounds(points))
+        dataset.coords[axis] = (axis, points, {"units": units, "bounds": f"{axis}_bnds"})
+    if months is not None:
+        calendar = model["calendar"]
+        units = "days since 1850-01-01"
+        starts = [*months, months[-1] + pd.DateOffset(months=1)]
+        dates = [cftime.datetime(day.year, day.month, 1, calendar=calendar) for day in starts]
+        edges = cftime.date2num(dates, units, calendar).astype(float)
+        bounds = np.stack([edges[:-1], edges[1:]], axis=1)
+        dataset["time_bnds"] = (("time", "bnds"), bounds)
+        time = {"units": units, "calendar": calendar, "bounds": "time_bnds"}
+        dataset.coords["time"] = ("time", bounds.mean(axis=1), time)
+        dataset["depth_bnds"] = ("bnds", [0.0, 0.1])
+        depth = {"units": "m", "positive": "down", "bounds": "depth_bnds"}
+        dataset.coords["depth"] = ((), 0.05, depth)
     plain = {variable: {"_FillValue": None} for variable in dataset.variables}
-    _to_netcdf(dataset, folder / name, plain | {"mrsos": compressed | chunks})
-    return folder / name
+    chunks = {"chunksizes": (1, *values.shape[1:])} if months is not None else {}
+    filled = {"_FillValue": FILL, "missing_value": FILL}
+    _to_netcdf(dataset, path, plain | {variable_id: PACKED | chunks | filled})
+    return path
 
 
 def _to_netcdf(dataset, path, encoding):

@@ -166,7 +166,13 @@ NETWORKS = {name: Network(name=name) for name in PRESETS}
 class DemoWorld(Strict):
     """Switches of the synthetic archive."""
 
-    reference_resolution: float = Field(default=0.1, gt=0)  # degrees
+    reference_resolution: float = Field(default=0.1, gt=0)  # degrees, of the reference's points
+    resolution: float = Field(default=0.25, gt=0)  # degrees, of the soil of reference and truth
+    draws: int = Field(default=8, gt=0, multiple_of=2)  # of the weather, in the mean of the truth
+    # the truth is a draw like the sources, or their middle
+    paradigm: Literal["exchangeable", "centred"] = "exchangeable"
+    # part of the variance of a source's errors that it shares with its kin in the model table
+    kinship: float = Field(default=0.5, ge=0, le=1)
     # 0: every source has its own weather; 1: all share the weather of the reference
     shared_weather: float = Field(default=0.0, ge=0, le=1)
     # growth of each source's bias, in units of that bias per century
