@@ -2,10 +2,9 @@
 
 The truth and the sources are draws from one distribution of soils and climates, each on its own
 grid and relief and with weather of its own; :mod:`smcore.world` is their physics. The reference
-is the truth with one course of the weather, the truth the mean over many, both at 0.1 degrees.
+is the truth with one course of the weather, the truth the mean over many.
 """
 
-import json
 import multiprocessing
 import os
 import re
@@ -13,6 +12,7 @@ import shutil
 import uuid
 from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 import cftime
@@ -28,31 +28,31 @@ from smcore.era5land import STANDARD_GRAVITY
 from smcore.grids import fine_grid
 from smcore.progress import track
 from smcore.regrid import _edges, _interpolation_matrix, regrid
-from smcore.store import recipe, replacing, sha256, whole, write_json
+from smcore.store import fresh, recipe, replacing, sha256, write_table
 
 RELIEF = ROOT / "data" / "relief.nc"
 MARGIN = 6  # degrees around the domain that a subsetting service leaves
 GLOBAL = {"Alder"}  # whose files are not cut: the coarsest grid
 SPIN_UP = 8  # years in which soil and snow forget how they began
+PATTERN = 8.0  # degrees; length of the patterns by which sources differ
 VERSION = "v20260101"
 FILL = np.float32(1e20)  # over the ocean
 DRS = ("activity_id", "institution_id", "source_id", "experiment_id", "variant_label")
 DRS += ("table_id", "variable_id", "grid_label", "version", "file")  # data reference syntax
 KEYS = ("sources", "experiments", "periods", "domain", "demo")  # what the archive depends on
 PACKED = {"zlib": True, "complevel": 1, "shuffle": True}
-REFERENCE, TRUTH = ("reference",), ("truth",)  # what is written beside the sources
-VARIABLES = {  # table and attributes
-    "mrsos": (
-        "Lmon",
-        {
-            "standard_name": "mass_content_of_water_in_soil_layer",
-            "long_name": "Moisture in Upper Portion of Soil Column",
-            "units": "kg m-2",
-            "cell_methods": "area: mean where land time: mean",
-        },
-    ),
-    "orog": ("fx", {"standard_name": "surface_altitude", "units": "m"}),
-    "sftlf": ("fx", {"standard_name": "land_area_fraction", "units": "%"}),
+ABOUT = {
+    "mrsos": {
+        "standard_name": "mass_content_of_water_in_soil_layer",
+        "long_name": "Moisture in Upper Portion of Soil Column",
+        "units": "kg m-2",
+        "cell_methods": "area: mean where land time: mean",
+    },
+    "orog": {"standard_name": "surface_altitude", "units": "m"},
+    "sftlf": {"standard_name": "land_area_fraction", "units": "%"},
+    "swvl1": {"units": "m**3 m**-3", "long_name": "Volumetric soil water layer 1"},
+    "lsm": {"units": "(0 - 1)"},
+    "z": {"units": "m**2 s**-2", "standard_name": "geopotential"},
 }
 
 
@@ -63,8 +63,8 @@ def make_archive(directory, study, *, seed=0):
     ----------
     directory : Path
         New, empty or made by this function; receives ``CMIP6`` (data reference syntax),
-        ``ERA5-Land`` and ``truth``. A whole archive that the same code made of the same study and seed is left as
-        it is; any other one that this function made is replaced.
+        ``ERA5-Land`` and ``truth``. A whole archive that the same code made of the same study and
+        seed is left as it is; any other one that this function made is replaced.
     study : Study
         Its model table, sources, experiments, periods, domain and `demo` switches.
     seed : int, default: 0
@@ -84,44 +84,38 @@ def make_archive(directory, study, *, seed=0):
     """
     _check(study)
     directory = Path(directory)
-    manifest, unfinished = directory / "demo.json", directory / "demo.unfinished"
-    inputs = [RELIEF, study.model_table]
-    made = {"seed": seed} | recipe("demo", settings=study.settings(*KEYS), inputs=inputs)
-    made["inputs"] = sorted(made["inputs"].values())
-    if whole(manifest):
-        found = json.loads(manifest.read_text())
-        files = pd.DataFrame(found.pop("files"))
-        if found == made and _complete(directory, files):
+    listed, unfinished = directory / "demo.csv", directory / "demo.unfinished"
+    settings = study.settings(*KEYS) | {"seed": seed}
+    made = recipe("demo", settings=settings, inputs=[RELIEF, study.model_table])
+    if fresh(listed, made):
+        files = pd.read_csv(listed)
+        paths = [directory / path for path in files["path"]]
+        if all(map(Path.is_file, paths)) and [sha256(path) for path in paths] == [*files["sha256"]]:
             return files
-    made_here = manifest.exists() or unfinished.exists()
+    made_here = listed.exists() or unfinished.exists()
     if directory.exists() and any(directory.iterdir()) and not made_here:
         raise FileExistsError(
             f"{directory} holds files that are not of the demo world: choose another folder"
         )
     directory.mkdir(parents=True, exist_ok=True)
     unfinished.touch()
-    manifest.unlink(missing_ok=True)
+    listed.unlink(missing_ok=True)
     for name in ("CMIP6", "ERA5-Land", "truth"):
         shutil.rmtree(directory / name, ignore_errors=True)
 
-    # The truth first: it takes longest.
-    tasks = [TRUTH, REFERENCE, *(("source", source_id) for source_id in study.sources)]
+    tasks = ["truth", "reference", *study.sources]  # the longest first
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(os.cpu_count(), 4), mp_context=context) as pool:
         futures = [pool.submit(_write, task, directory, study, seed) for task in tasks]
         written = [future.result() for future in track(futures, "demo world")]
-    files = pd.DataFrame([file for files in written for file in files]).sort_values("path")
-    write_json(made | {"files": files.to_dict("records")}, manifest, recipe("demo"))
+    rows = [
+        {"path": str(path.relative_to(directory)), "bytes": path.stat().st_size, "sha256": checksum}
+        for path, checksum in (pair for pairs in written for pair in pairs)
+    ]
+    files = pd.DataFrame(rows).sort_values("path", ignore_index=True)
+    write_table(files, listed, made, index=False)
     unfinished.unlink()
-    return files.reset_index(drop=True)
-
-
-def _complete(directory, files):
-    """Whether every file of an archive is there, with the content that was written."""
-    return all(
-        (directory / file.path).is_file() and sha256(directory / file.path) == file.sha256
-        for file in files.itertuples()
-    )
+    return files
 
 
 def truth(study, experiment_id):
@@ -137,8 +131,8 @@ def truth(study, experiment_id):
     Returns
     -------
     xr.Dataset
-        ``theta`` (time, lat, lon) in m3 m-3 on the fine grid, missing over the ocean. It has come
-        there as the reference does, by the same points of 0.1 degrees and the same regridding.
+        ``theta`` (time, lat, lon) in m3 m-3 on the fine grid, missing over the ocean. It comes
+        there as the reference does: by points of 0.1 degrees and the regridding of the network.
 
     Raises
     ------
@@ -150,18 +144,15 @@ def truth(study, experiment_id):
     _check(study)
     path = study.era5land_directory.parent / "truth" / f"truth_{experiment_id}.nc"
     if not path.exists():
-        raise FileNotFoundError(f"{path} is not there: run chapter 01_data_preparation first")
+        raise FileNotFoundError(f"{path} is missing: run chapter 01_data_preparation")
     grid = fine_grid(study.domain, scale_factor=study.scale_factor, registration=study.registration)
-    grid = grid.drop_vars(["lat_bnds", "lon_bnds"])
-    points = Reference(study)
-    parts = []
+    grid, points, parts = grid.drop_vars(["lat_bnds", "lon_bnds"]), Points(study), []
     with xr.open_dataset(path) as file:
         for _, year in file["theta"].groupby("time.year"):
             coords = {"time": year["time"], "lat": points.lat, "lon": points.lon}
             field = xr.DataArray(points.see(year.values), coords)
             parts.append(regrid(field, grid, method=study.network.regridding))
-    theta = xr.concat(parts, "time").rename("theta").assign_attrs(units="m3 m-3")
-    return theta.to_dataset()
+    return xr.concat(parts, "time").rename("theta").assign_attrs(units="m3 m-3").to_dataset()
 
 
 def _check(study):
@@ -174,72 +165,83 @@ def _check(study):
 
 @lru_cache(maxsize=1)
 def _globe():
-    """Heights (sea: 0) and land at 1/12 degree; at 1 degree what lies around and the fetches."""
+    """Heights (sea: 0) and land at 1/12 degree, and at 1 degree what a climate depends on."""
     with xr.open_dataset(RELIEF) as file:
         field = file["elevation"].astype("float32").load()
-    lat, lon, land = field["lat"].values, field["lon"].values, field.notnull().values
-    fine = lat, lon, np.maximum(field.fillna(0).values, 0), land.astype("float32")
+    land = field.notnull().values.astype("float32")
+    fine = field["lat"].values, field["lon"].values, np.maximum(field.fillna(0).values, 0), land
     lat, lon = np.arange(-89.5, 90), np.arange(-179.5, 180)
     height, land = _cell_means(fine, lat, lon)
-    smooth = [
-        gaussian_filter(one, 1.3, mode=("nearest", "wrap"))
-        for one in (height, *world.fetch(land, lat))
-    ]
-    return fine, (lat, lon, smooth)
+    fields = height, *world.fetch(land, lat)
+    return fine, lat, lon, [gaussian_filter(one, 1.3, mode=("nearest", "wrap")) for one in fields]
 
 
 def _cell_means(fine, lat, lon):
-    """Means over the cells of another grid of the fields of a fine one, by area."""
+    """Means by area over the cells of a grid of the fields of the fine one."""
 
     def overlap(source, target):
         start, end = np.sort([target[:-1], target[1:]], axis=0)[:, :, None]
         common = np.clip(np.minimum(source[1:], end) - np.maximum(source[:-1], start), 0, None)
-        return common / (end - start)
+        return (common / (end - start)).astype("float32")
 
     y, x, *fields = fine
     rows = overlap(*(np.sin(np.deg2rad(_edges(axis, limit=90))) for axis in (y, lat)))
     columns = sum(overlap(_edges(x) + turn, _edges(lon)) for turn in (-360, 0, 360))
-    rows, columns = (sparse.csr_array(weights.astype("float32")) for weights in (rows, columns))
+    rows, columns = sparse.csr_array(rows), sparse.csr_array(columns)
     return [(columns @ (rows @ field).T).T for field in fields]
 
 
 class Place:
-    """The land cells of a grid and their climate.
+    """Cells of a grid and their climate: those given, or those with more than `least` of land.
 
-    `cells` are the positions in the flat grid for which the physics runs; by default those of
-    which more than `least` is land.
+    ``elevation`` (m) and ``land_fraction`` are fields (lat, lon); ``cells`` are positions in the
+    flat grid, and all else is of these.
     """
 
-    def __init__(self, lat, lon, cells=None, least=0.5):
-        self.lat_axis, self.lon_axis = lat, lon
-        fine, (y, x, smooth) = _globe()
+    def __init__(self, lat, lon, cells=None, *, least=0.5):
+        self.axes = lat, lon
+        fine, y, x, fields = _globe()
         self.elevation, self.land_fraction = _cell_means(fine, lat, lon)
         self.cells = np.flatnonzero(self.land_fraction > least) if cells is None else cells
         east = (lon + 180) % 360 - 180
         rows = _interpolation_matrix(np.clip(lat, y[0], y[-1]), y, "lat")
         columns = _interpolation_matrix(np.clip(east, x[0], x[-1]), x, "lon")
-        around = [self.at(rows @ field @ columns.T) for field in smooth]
-        self.lat, self.lon = map(self.at, np.meshgrid(lat, east, indexing="ij"))
-        self.height = self.at(self.elevation)
+        grid = [*np.meshgrid(lat, east, indexing="ij"), self.elevation]
+        around = [rows @ field @ columns.T for field in fields]
+        self.lat, self.lon, self.height, *around = (
+            field.reshape(-1)[self.cells] for field in (*grid, *around)
+        )
         self.climate = world.climate(self.lat, self.lon, self.height, *around)
 
-    def at(self, field):
-        """The values (cell) of a field (lat, lon)."""
-        return field.reshape(-1)[self.cells]
-
     def on_grid(self, values):
-        """A field (..., lat, lon) with these values (..., cell), missing elsewhere."""
-        shape = (self.lat_axis.size, self.lon_axis.size)
-        field = np.full((*values.shape[:-1], shape[0] * shape[1]), np.nan, "float32")
-        field[..., self.cells] = values
-        return field.reshape(*values.shape[:-1], *shape)
+        """Fields (month, lat, lon) with these values (month, cell), missing elsewhere."""
+        fields = np.full((len(values), *self.elevation.shape), np.nan, "float32")
+        fields.reshape(len(values), -1)[:, self.cells] = values
+        return fields
 
-    def pattern(self, normal, scale):
-        """A smooth random field (cell) of unit variance with patterns of some degrees."""
-        rows, columns = world.mesh(scale)
-        noise = normal((rows.size, columns.size)).astype("float32")
-        across = world.kernel(self.lon_axis, columns, scale, 360)
-        return self.at(world.kernel(self.lat_axis, rows, scale) @ noise @ across.T)
+
+class Points:
+    """The points of the reference, and the cells of the world that they are interpolated from."""
+
+    def __init__(self, study):
+        domain, step, size = study.domain, study.demo.reference_resolution, study.demo.resolution
+        self.lat = np.round(np.arange(domain.north, domain.south - 1e-6, -step), 6)
+        self.lon = np.round(np.arange(domain.west, domain.east + 1e-6, step), 6)
+        self.elevation, fraction = _cell_means(_globe()[0], self.lat, self.lon)
+        self.land = fraction > 0.5
+        ends = (domain.south, domain.north), (domain.west, domain.east)
+        axes = [np.arange(low - size / 2, high + size, size) for low, high in ends]
+        weights = sparse.kron(
+            *map(_interpolation_matrix, (self.lat, self.lon), axes, ("lat", "lon")), format="csr"
+        )[self.land.reshape(-1)]
+        used = np.unique(weights.indices)
+        self.weights, self.place = weights[:, used], Place(*axes, used)
+
+    def see(self, theta):
+        """theta (month, cell) at the points (month, lat, lon), missing over the ocean."""
+        fields = np.full((len(theta), *self.land.shape), np.nan, "float32")
+        fields[:, self.land] = (self.weights @ theta.T).T
+        return fields
 
 
 # --- draws -------------------------------------------------------------------------------
@@ -257,12 +259,26 @@ def draw(normal, place):
     Returns
     -------
     world.Traits
+
+    Notes
+    -----
+    The spreads are such that regional means respond as differently as those of CMIP6 models, most
+    of all where it is high and cold (``data/world_facts.csv``).
     """
 
     def around(middle, spread):
-        return float(middle * np.exp(spread * normal(())))
+        return np.float32(middle * np.exp(spread * normal(())))
 
-    annual, season = world.response(place.lat, place.lon, place.height)
+    def field(size):
+        rows, columns = world.mesh(PATTERN)
+        noise = np.asarray(normal((1, rows.size, columns.size)), "float32")
+        kernels = (
+            world.kernel(axis, nodes, PATTERN, 360)
+            for axis, nodes in zip(place.axes, (rows, columns))
+        )
+        return np.asarray(size * world.smooth(noise, *kernels)[0, place.cells], "float32")
+
+    annual, season = world.response(place.lat, place.lon).astype("float32")
     cold = 1 + 5 * world.step((place.height - 2500) / 500)
     return world.Traits(
         sensitivity=around(1, 0.22),
@@ -273,214 +289,151 @@ def draw(normal, place):
         capacity=around(90, 0.3),
         residual=around(0.04, 0.25),
         porosity=around(0.49, 0.08),
-        wetter=0.28 * place.pattern(normal, 8.0),
-        warmer=1.2 * place.pattern(normal, 8.0),
-        response=annual + 0.024 * cold * place.pattern(normal, 8.0),
-        season=season + 0.020 * cold * place.pattern(normal, 8.0),
-        heating=(1 + 0.012 * (abs(place.lat) - 30)) * (1 + 0.10 * place.pattern(normal, 8.0)),
+        wetter=field(0.28),
+        warmer=field(1.2),
+        response=annual + field(0.024 * cold),
+        season=season + field(0.020 * cold),
+        heating=np.float32(1 + 0.012 * (abs(place.lat) - 30)) * (1 + field(0.10)),
     )
 
 
-def _normal(seed, study, source_id=None):
-    """Where the numbers of a source come from, part of them those of its kin; or of the truth."""
-    if source_id is None:
-        own = np.random.default_rng([seed, 1])
-        middle = study.demo.paradigm == "centred"
-        return lambda shape: own.standard_normal(shape) * (not middle)
-    own = np.random.default_rng([seed, 2, *source_id.encode()])
-    kin = np.random.default_rng([seed, 3, *str(study.models.loc[source_id, "kin"]).encode()])
-    common = study.demo.kinship
-    return lambda shape: (
-        np.sqrt(1 - common) * own.standard_normal(shape)
-        + np.sqrt(common) * kin.standard_normal(shape)
-    )
+def normals(seed, study, task):
+    """Where the numbers of a source, or of the truth, come from: partly those of its kin."""
+    if task in study.sources:
+        own, common = np.random.default_rng(_seed(seed, "source", task)), study.demo.kinship
+        kin = np.random.default_rng(_seed(seed, "kin", study.models.loc[task, "kin"]))
+        parts = (np.sqrt(1 - common), own), (np.sqrt(common), kin)
+    else:
+        size = 0.0 if study.demo.paradigm == "centred" else 1.0
+        parts = ((size, np.random.default_rng(_seed(seed, "truth"))),)
+    return lambda shape: sum(part * random.standard_normal(shape) for part, random in parts)
 
 
-def _simulate(place, traits, study, seed, stream, *, signs=(1,)):
-    """Yield each experiment and its theta (month, cell); scenarios continue the historical run.
+def _seed(seed, *names):
+    return [seed, *(int.from_bytes(str(name).encode()) for name in names)]
 
-    With several `signs` theta is the mean over the weather and its opposite, in which all that is
-    linear in the weather has gone.
+
+def simulate(place, traits, study, task, *, seed=0, signs=(1,)):
+    """Yield every experiment with its theta (month, cell); scenarios continue the historical run.
+
+    `task` names a source, or is ``reference`` or ``truth`` and a number: each has weather of its
+    own. With several `signs`, theta is the mean over the weather and its opposite.
     """
-    domain, demo = study.domain, study.demo
-    box = (domain.south - MARGIN, domain.north + MARGIN, domain.west - MARGIN, domain.east + MARGIN)
-    step = abs(place.lat_axis[1] - place.lat_axis[0])
-    shares = {stream: 1.0}
-    if demo.shared_weather and stream[0] == "source":
-        shares = {stream: np.sqrt(1 - demo.shared_weather**2), REFERENCE: demo.shared_weather}
-    weathers = {one: world.Weather(box, step, [seed, *_digits(one)]) for one in shares}
-    sky = world.Sky(place.lat_axis, place.lon_axis, place.cells, weathers[stream])
-    drift = demo.bias_drift if stream[0] == "source" else 0.0
-    month, none = np.arange(12), np.zeros(place.cells.size, "float32")
+    domain, switches, source = study.domain, study.demo, task in study.sources
+    box = [end + way * MARGIN for end, way in zip((domain.south, domain.north), (-1, 1))]
+    box += [end + way * MARGIN for end, way in zip((domain.west, domain.east), (-1, 1))]
+    share = switches.shared_weather if source else 0.0
+    shares = {task: np.float32(np.sqrt(1 - share**2))}
+    shares |= {"reference": np.float32(share)} if share else {}
+    calm = {
+        one: world.Weather(*place.axes, place.cells, box, _seed(seed, one, "past"))
+        for one in shares
+    }
 
     def run(experiment_id, years, weathers, states):
         for year in years:
-            noise = {one: weather.months(12) for one, weather in weathers.items()}
-            total = {
-                key: sum(shares[one] * noise[one][key] for one in noise) for key in noise[stream]
-            }
-            wet, hot = sky.see(total)
-            now = traits.drifted(1 + drift * (year - 1997) / 100)
-            warmth = world.warming(experiment_id, year + (month + 0.5) / 12)
-            theta = 0
+            seen = [
+                [shares[one] * anomaly for anomaly in weathers[one].months(12)] for one in shares
+            ]
+            rain, heat = map(sum, zip(*seen))
+            drift = switches.bias_drift * (year - 1997) / 100
+            now = traits.drifted(1 + drift) if source and drift else traits
+            warmth, theta = world.warming(experiment_id, year + (np.arange(12) + 0.5) / 12), 0
             for number, sign in enumerate(signs):
-                falls = world.forcing(place.climate, now, month, warmth, sign * wet, sign * hot)
+                falls = world.forcing(place.climate, now, warmth, sign * rain, sign * heat)
                 saturation, _, _, states[number] = world.bucket(*falls, now, states[number])
-                theta = theta + world.theta(saturation, now) / len(signs)
+                theta = theta + world.theta(saturation, now) / np.float32(len(signs))
             yield theta
 
-    first, last = map(int, study.periods.historical)
-    states = [(none + 0.4, none)] * len(signs)
-    theta = [*run("historical", range(first - SPIN_UP, last + 1), weathers, states)][SPIN_UP:]
-    yield "historical", np.concatenate(theta)
+    none = np.zeros(place.cells.size, "float32")
+    states, (first, last) = [(none + 0.4, none)] * len(signs), map(int, study.periods.historical)
+    years = [*run("historical", range(first - SPIN_UP, last + 1), calm, states)]
+    yield "historical", np.concatenate(years[SPIN_UP:])
     first, last = map(int, study.periods.future)
     for experiment_id in study.experiments:
-        branches = {
-            one: weather.branch([seed, *_digits(one), *_digits((experiment_id,))])
-            for one, weather in weathers.items()
-        }
-        theta = run(experiment_id, range(first, last + 1), branches, list(states))
-        yield experiment_id, np.concatenate([*theta])
-
-
-def _digits(names):
-    """Whole numbers that stand for names, to seed a generator with."""
-    return [int.from_bytes(str(name).encode()) for name in names]
+        futures = {one: calm[one].branch(_seed(seed, one, experiment_id)) for one in shares}
+        years = run(experiment_id, range(first, last + 1), futures, [*states])
+        yield experiment_id, np.concatenate([*years])
 
 
 # --- the files ---------------------------------------------------------------------------
 
 
 def _write(task, directory, study, seed):
-    """Files of the reference, of the truth, or of one source."""
-    writers = {REFERENCE: _write_reference, TRUTH: _write_truth}
+    """Paths and checksums of the files of the truth, of the reference, or of one source."""
+    writers = {"truth": _write_truth, "reference": _write_reference}
     paths = writers.get(task, _write_source)(task, directory, study, seed)
-    for defect in study.demo.defects.get(task[-1], ()):
-        DEFECTS[defect](
-            sorted((p for p in paths if "_fx_" not in p.name), key=lambda path: path.name)
-        )
-        paths = list(directory.glob(f"CMIP6/*/*/{task[-1]}/**/*.nc"))
-    return [
-        {
-            "path": str(path.relative_to(directory)),
-            "bytes": path.stat().st_size,
-            "sha256": sha256(path),
+    for defect in study.demo.defects.get(task, ()):
+        DEFECTS[defect](sorted((p for p in paths if "_Lmon_" in p.name), key=lambda p: p.name))
+        paths = [*directory.glob(f"CMIP6/*/*/{task}/**/*.nc")]
+    return [(path, sha256(path)) for path in paths]
+
+
+def _write_truth(_, directory, study, seed):
+    """A file for each experiment, on the cells of the world."""
+    place, total, pairs = Points(study).place, {}, study.demo.draws // 2
+    traits = draw(normals(seed, study, "truth"), place)
+    for pair in range(pairs):
+        # All that is linear in the weather has gone from the mean of a pair.
+        runs = simulate(place, traits, study, f"truth {pair}", seed=seed, signs=(1, -1))
+        for experiment_id, theta in runs:
+            total[experiment_id] = total.get(experiment_id, 0) + theta / np.float32(pairs)
+    for experiment_id, theta in total.items():
+        about = {
+            "units": "m3 m-3",
+            "comment": f"synthetic: mean of {2 * pairs} draws of the weather",
         }
-        for path in paths
-    ]
-
-
-class Reference:
-    """The points of the reference, and the cells of the world that they are interpolated from."""
-
-    def __init__(self, study):
-        domain, step, size = study.domain, study.demo.reference_resolution, study.demo.resolution
-        self.lat = np.round(np.arange(domain.north, domain.south - 1e-6, -step), 6)
-        self.lon = np.round(np.arange(domain.west, domain.east + 1e-6, step), 6)
-        self.elevation, fraction = _cell_means(_globe()[0], self.lat, self.lon)
-        self.land = fraction > 0.5
-        edges = (domain.south, domain.north), (domain.west, domain.east)
-        lat, lon = (np.arange(low - size / 2, high + size, size) for low, high in edges)
-        rows, columns = (
-            _interpolation_matrix(fine, coarse, "points")
-            for fine, coarse in ((self.lat, lat), (self.lon, lon))
-        )
-        weights = sparse.kron(sparse.csr_array(rows), sparse.csr_array(columns), "csr")
-        weights = weights[self.land.reshape(-1)]
-        used = np.unique(weights.indices)
-        self.weights, self.place = weights[:, used], Place(lat, lon, used)
-
-    def see(self, theta):
-        """theta (month, cell) at the points (month, lat, lon), missing over the ocean."""
-        field = np.full((len(theta), *self.land.shape), np.nan, "float32")
-        field[:, self.land] = (self.weights @ theta.T).T
-        return field
+        coords = {"lat": ("cell", place.lat), "lon": ("cell", place.lon)}
+        coords["time"] = _month_starts(study.period(experiment_id))
+        dataset = xr.Dataset({"theta": (("time", "cell"), theta, about)}, coords)
+        packed = {"dtype": "uint16", "scale_factor": 1e-5, "_FillValue": 65535} | PACKED
+        packed["chunksizes"] = (12, place.cells.size)
+        path = directory / "truth" / f"truth_{experiment_id}.nc"
+        _to_netcdf(dataset, path, {"theta": packed})
+    return [*directory.glob("truth/*.nc")]
 
 
 def _write_reference(_, directory, study, seed):
-    points = Reference(study)
-    traits = draw(_normal(seed, study), points.place)
-    _, theta = next(_simulate(points.place, traits, study, seed, REFERENCE))
-    months = _month_starts(study.periods.historical)
+    points = Points(study)
+    traits = draw(normals(seed, study, "truth"), points.place)
+    _, theta = next(simulate(points.place, traits, study, "reference", seed=seed))
     axes = {
-        "latitude": (
-            "latitude",
-            points.lat,
-            {"units": "degrees_north", "standard_name": "latitude"},
-        ),
-        "longitude": (
-            "longitude",
-            points.lon,
-            {"units": "degrees_east", "standard_name": "longitude"},
-        ),
+        name: (name, axis, {"units": f"degrees_{way}", "standard_name": name})
+        for name, axis, way in (
+            ("latitude", points.lat, "north"),
+            ("longitude", points.lon, "east"),
+        )
     }
     attributes = {"Conventions": "CF-1.7", "institution": "demo world of smcore"}
     attributes |= {"comment": "synthetic: not ERA5-Land"}
     packed = PACKED | {"_FillValue": np.float32(np.nan)}
-    chunks = {"chunksizes": (1, points.lat.size, points.lon.size)}
-    paths = []
-    for year in sorted(set(months.year)):
-        here = np.flatnonzero(months.year == year)
-        swvl1 = np.round(points.see(theta[here]), 4)
-        about = {"units": "m**3 m**-3", "long_name": "Volumetric soil water layer 1"}
-        dataset = xr.Dataset(
-            {"swvl1": (("valid_time", "latitude", "longitude"), swvl1, about)},
-            coords={
-                "valid_time": months[here],
-                "number": np.int64(0),
-                "expver": ("valid_time", np.full(here.size, "0001")),
-                **axes,
-            },
-            attrs=attributes,
-        )
-        time = {"units": "seconds since 1970-01-01", "dtype": "int64"}
-        paths.append(directory / "ERA5-Land" / f"demo_swvl_{year}.nc")
-        _to_netcdf(dataset, paths[-1], {"swvl1": packed | chunks, "valid_time": time})
 
+    def write(name, fields, encoding, **coords):
+        dims = ("valid_time", "latitude", "longitude")
+        fields = {key: (dims[-one.ndim :], one, ABOUT[key]) for key, one in fields.items()}
+        path = directory / "ERA5-Land" / f"demo_{name}.nc"
+        _to_netcdf(xr.Dataset(fields, axes | coords, attributes), path, encoding)
+
+    time = {"units": "seconds since 1970-01-01", "dtype": "int64"}
+    chunks = {"chunksizes": (1, *points.land.shape)}
+    for months, water in zip(
+        *(
+            np.split(one, len(theta) // 12)
+            for one in (_month_starts(study.periods.historical), theta)
+        )
+    ):
+        write(
+            f"swvl_{months[0]:%Y}",
+            {"swvl1": np.round(points.see(water), 5)},
+            {"swvl1": packed | chunks, "valid_time": time},
+            valid_time=months,
+            number=np.int64(0),
+            expver=("valid_time", np.full(12, "0001")),
+        )
     geopotential = points.elevation * np.float32(STANDARD_GRAVITY)
-    about = {"units": "m**2 s**-2", "standard_name": "geopotential"}
-    invariant = xr.Dataset(
-        {
-            "lsm": (("latitude", "longitude"), points.land.astype("f4"), {"units": "(0 - 1)"}),
-            "z": (("latitude", "longitude"), geopotential, about),
-        },
-        coords=axes,
-        attrs=attributes,
-    )
-    paths.append(directory / "ERA5-Land" / "demo_invariant.nc")
-    _to_netcdf(invariant, paths[-1], {"lsm": packed, "z": packed})
-    return paths
-
-
-def _write_truth(_, directory, study, seed):
-    """The mean over the weather, on the cells of the world, a file for each experiment."""
-    points, total, pairs = Reference(study), {}, study.demo.draws // 2
-    place = points.place
-    traits = draw(_normal(seed, study), place)
-    for pair in range(pairs):
-        runs = _simulate(place, traits, study, seed, (*TRUTH, pair), signs=(1, -1))
-        for experiment_id, theta in runs:
-            total[experiment_id] = total.get(experiment_id, 0) + theta / pairs
-    paths = []
-    for experiment_id, theta in total.items():
-        about = {
-            "units": "m3 m-3",
-            "comment": f"synthetic: mean over {2 * pairs} draws of the weather",
-        }
-        dataset = xr.Dataset(
-            {"theta": (("time", "cell"), theta, about)},
-            coords={"time": _month_starts(study.period(experiment_id))},
-        )
-        for name, values in {"lat": place.lat, "lon": place.lon}.items():
-            dataset[name] = (
-                "cell",
-                values,
-                {"units": f"degrees_{'north' if name == 'lat' else 'east'}"},
-            )
-        chunks = {"chunksizes": (12, place.cells.size), "dtype": "uint16", "scale_factor": 1e-5}
-        paths.append(directory / "truth" / f"truth_{experiment_id}.nc")
-        _to_netcdf(dataset, paths[-1], {"theta": PACKED | chunks | {"_FillValue": 65535}})
-    return paths
+    fixed = {"lsm": points.land.astype("f4"), "z": geopotential}
+    write("invariant", fixed, {"lsm": packed, "z": packed})
+    return [*directory.glob("ERA5-Land/*.nc")]
 
 
 def _month_starts(period):
@@ -503,99 +456,93 @@ def _native_axes(model):
     return (lat[::-1] if "descending" in kind else lat), lon
 
 
-def _write_source(task, directory, study, seed):
-    source_id, domain, normal = task[-1], study.domain, _normal(seed, study, task[-1])
+def _write_source(source_id, directory, study, seed):
+    domain, normal = study.domain, normals(seed, study, source_id)
     lat, lon = _native_axes(study.models.loc[source_id])
     if source_id not in GLOBAL:
-        eastward = (lon - domain.west + MARGIN) % 360
         lat = lat[(lat >= domain.south - MARGIN) & (lat <= domain.north + MARGIN)]
-        lon = lon[np.argsort(eastward)][
-            : np.sum(eastward <= domain.east - domain.west + 2 * MARGIN)
-        ]
-        lon = np.unwrap(lon, period=360)  # across the seam of the grid
+        eastward = (lon - domain.west + MARGIN) % 360
+        order = np.argsort(eastward)[: np.sum(eastward <= domain.east - domain.west + 2 * MARGIN)]
+        lon = np.unwrap(lon[order], period=360)  # across the seam of the grid
     least = np.clip(0.5 + 0.08 * normal(()), 0.3, 0.7)  # land in a cell that counts as land
     place = Place(lat, lon, least=least)
     traits = draw(normal, place)
+    whole = {"orog": place.elevation, "sftlf": 100 * place.land_fraction}
+    fixed = [("historical", None, variable_id, field) for variable_id, field in whole.items()]
 
-    def write(variable_id, values, experiment_id, months=None):
-        return _write_cmip6(
-            variable_id, values, place, source_id, experiment_id, months, study, directory, seed
-        )
+    def monthly():
+        for experiment_id, theta in simulate(place, traits, study, source_id, seed=seed):
+            months = _month_starts(study.period(experiment_id))
+            # Archives split long runs: the historical one lies in two files.
+            half = len(months) // 24 * 12 if experiment_id == "historical" else len(months)
+            for part in (slice(half), slice(half, None)):
+                if len(months[part]):
+                    mrsos = np.round(100 * np.clip(theta[part], 0.005, 0.7), 3)
+                    yield experiment_id, months[part], "mrsos", place.on_grid(mrsos)
 
-    fixed = {"orog": place.elevation, "sftlf": 100 * place.land_fraction}
-    paths = [write(variable_id, values, "historical") for variable_id, values in fixed.items()]
-    for experiment_id, theta in _simulate(place, traits, study, seed, task):
-        mrsos = np.round(100 * np.clip(theta, 0.005, 0.7), 2)
-        months = _month_starts(study.period(experiment_id))
-        # Archives split long runs: the historical one lies in two files.
-        split = len(months) // 24 * 12 if experiment_id == "historical" else 0
-        for part in filter(None, (slice(split), slice(split, None)) if split else (slice(None),)):
-            values = place.on_grid(mrsos[part])
-            paths.append(write("mrsos", values, experiment_id, months[part]))
-    return paths
+    return [
+        _write_cmip6(directory, study, seed, place, source_id, *one)
+        for one in chain(fixed, monthly())
+    ]
 
 
 def _write_cmip6(
-    variable_id, values, place, source_id, experiment_id, months, study, directory, seed
+    directory, study, seed, place, source_id, experiment_id, months, variable_id, values
 ):
     """One file with the name, folders and attributes of the data reference syntax."""
-    model, member = study.models.loc[source_id], study.variant_label(source_id, experiment_id)
-    table_id, about = VARIABLES[variable_id]
+    model, monthly = study.models.loc[source_id], months is not None
     facets = {
         "activity_id": "CMIP" if experiment_id == "historical" else "ScenarioMIP",
         "institution_id": "DEMO",
         "source_id": source_id,
         "experiment_id": experiment_id,
-        "variant_label": member,
-        "table_id": table_id,
+        "variant_label": study.variant_label(source_id, experiment_id),
+        "table_id": "Lmon" if monthly else "fx",
         "variable_id": variable_id,
         "grid_label": model["grid_label"],
     }
-    name = "_".join(facets[key] for key in (*DRS[6:4:-1], *DRS[2:5], DRS[7]))
-    name += "" if months is None else f"_{months[0]:%Y%m}-{months[-1]:%Y%m}"
-    path = directory.joinpath("CMIP6", *facets.values(), VERSION, f"{name}.nc")
-
-    def axis_bounds(axis):
-        edges = _edges(axis, limit=90 if axis is place.lat_axis else np.inf)
-        return np.stack([edges[:-1], edges[1:]], axis=1)
-
-    dims = ("time", "lat", "lon")[-values.ndim :]
-    axes = {"lat": (place.lat_axis, "degrees_north"), "lon": (place.lon_axis, "degrees_east")}
+    order = ("variable_id", "table_id", "source_id", "experiment_id", "variant_label", "grid_label")
+    name = [*map(facets.get, order), *([f"{months[0]:%Y%m}-{months[-1]:%Y%m}"] if monthly else [])]
+    path = directory.joinpath("CMIP6", *facets.values(), VERSION, "_".join(name) + ".nc")
+    key = f"{study.fingerprint(*KEYS)} {seed} {path.name}"
     dataset = xr.Dataset(
-        {variable_id: (dims, np.where(np.isnan(values), FILL, values.astype("float32")), about)},
+        {variable_id: (("time", "lat", "lon")[-values.ndim :], values, ABOUT[variable_id])},
         attrs=facets
         | {
             "Conventions": "CF-1.7 CMIP-6.2",
             "creation_date": "2026-01-01T00:00:00Z",
             "data_specs_version": "01.00.33",
-            "frequency": "fx" if months is None else "mon",
+            "frequency": "mon" if monthly else "fx",
             "license": "CC0 1.0: synthetic data of the demo world, not a climate model",
             "mip_era": "CMIP6",
             "realm": "land",
+            "tracking_id": f"hdl:21.14100/{uuid.uuid5(uuid.NAMESPACE_URL, key)}",
         },
     )
-    key = f"{study.fingerprint(*KEYS)} {seed} {path.name}"
-    dataset.attrs["tracking_id"] = f"hdl:21.14100/{uuid.uuid5(uuid.NAMESPACE_URL, key)}"
-    for axis, (points, units) in axes.items():
-        dataset[f"{axis}_bnds"] = ((axis, "bnds"), axis_bounds(points))
-        dataset.coords[axis] = (axis, points, {"units": units, "bounds": f"{axis}_bnds"})
-    if months is not None:
-        calendar = model["calendar"]
-        units = "days since 1850-01-01"
+
+    def add(axis, points, edges, **about):
+        dataset[f"{axis}_bnds"] = (axis, "bnds")[-edges.ndim :], edges
+        dataset.coords[axis] = (
+            (axis,)[: np.ndim(points)],
+            points,
+            about | {"bounds": f"{axis}_bnds"},
+        )
+
+    for axis, points, way in zip(("lat", "lon"), place.axes, ("north", "east")):
+        edges = _edges(points, limit=90 if axis == "lat" else np.inf)
+        add(axis, points, np.stack([edges[:-1], edges[1:]], -1), units=f"degrees_{way}")
+    if monthly:
+        about = {"units": "days since 1850-01-01", "calendar": model["calendar"]}
         starts = [*months, months[-1] + pd.DateOffset(months=1)]
-        dates = [cftime.datetime(day.year, day.month, 1, calendar=calendar) for day in starts]
-        edges = cftime.date2num(dates, units, calendar).astype(float)
-        bounds = np.stack([edges[:-1], edges[1:]], axis=1)
-        dataset["time_bnds"] = (("time", "bnds"), bounds)
-        time = {"units": units, "calendar": calendar, "bounds": "time_bnds"}
-        dataset.coords["time"] = ("time", bounds.mean(axis=1), time)
-        dataset["depth_bnds"] = ("bnds", [0.0, 0.1])
-        depth = {"units": "m", "positive": "down", "bounds": "depth_bnds"}
-        dataset.coords["depth"] = ((), 0.05, depth)
+        dates = [cftime.datetime(d.year, d.month, 1, calendar=model["calendar"]) for d in starts]
+        edges = cftime.date2num(dates, *about.values()).astype(float)
+        edges = np.stack([edges[:-1], edges[1:]], -1)
+        add("time", edges.mean(1), edges, **about)
+        add("depth", 0.05, np.array([0.0, 0.1]), units="m", positive="down")
+    packed = PACKED | {"_FillValue": FILL, "missing_value": FILL}
+    packed |= {"chunksizes": (1, *values.shape[1:])} if monthly else {}
     plain = {variable: {"_FillValue": None} for variable in dataset.variables}
-    chunks = {"chunksizes": (1, *values.shape[1:])} if months is not None else {}
-    filled = {"_FillValue": FILL, "missing_value": FILL}
-    _to_netcdf(dataset, path, plain | {variable_id: PACKED | chunks | filled})
+    _to_netcdf(dataset, path, plain | {variable_id: packed})
     return path
 
 
