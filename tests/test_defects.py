@@ -88,7 +88,7 @@ def spoilt(polite, tmp_path):
 
     def spoil(defect):
         shutil.copytree(polite.cmip6_directory, tmp_path / "CMIP6")
-        paths = sorted(tmp_path.glob("CMIP6/**/*.nc"), key=lambda path: path.name)
+        paths = sorted(tmp_path.glob("CMIP6/**/mrsos*.nc"), key=lambda path: path.name)
         assert len(paths) == 3
         DEFECTS[defect](paths)
         return tmp_path / "CMIP6"

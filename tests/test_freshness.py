@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from smcore import demo, fusion, product, soil, store, training, validation
+from smcore import demo, fusion, product, soil, store, training, validation, world
 from smcore.config import ROOT, Study
 from smcore.demo import make_archive
 from smcore.fusion import fuse
@@ -98,7 +98,7 @@ def finished(study):
 def test_the_archive_is_made_anew_by_other_code(study, edit):
     before = make_archive(study.directory / "archive", study)
     assert make_archive(study.directory / "archive", study).equals(before)
-    edit(demo, "MEMORY", 0.5)
+    edit(world, "MEMORY", {"rain": 0.5, "temperature": 0.4})
     after = make_archive(study.directory / "archive", study)
     assert (before["sha256"] != after["sha256"]).any()
 

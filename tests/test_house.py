@@ -12,7 +12,17 @@ ROOT = Path(__file__).resolve().parents[1]
 # Each imports only from those above it.
 ROOMS = [
     *("profile", "config", "store", "progress", "soil", "seasons", "grids", "regrid", "native"),
-    *("cmip6", "era5land", "demo", "prepare", "acquire", "prepared", "baselines", "metrics"),
+    *(
+        "cmip6",
+        "era5land",
+        "world",
+        "demo",
+        "prepare",
+        "acquire",
+        "prepared",
+        "baselines",
+        "metrics",
+    ),
     *("tensors", "ynet", "machine", "training", "product", "fusion", "validation", "ssmi"),
     *("trends", "agreement", "changes", "claims", "findings", "ledger", "drawing", "plots"),
 ]
