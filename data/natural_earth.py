@@ -15,9 +15,9 @@ import numpy as np
 import shapely
 from shapely.geometry import MultiPolygon, Polygon, mapping
 
-CLIP = shapely.box(30, -10, 180, 80)  # wide enough that no cut edge shows in a Lambert map
-COUNTRIES = shapely.box(60, 10, 150, 60)
+DETAILED = shapely.box(30, -10, 180, 80)  # the paper's domain lies in its middle
 DECIMALS = 3  # about 0.1 km; the 1:50m outline is coarser than that
+ELSEWHERE = 0.15  # degrees; how far the outline of the rest of the globe is simplified
 
 
 def decode_arcs(topology):
@@ -39,9 +39,12 @@ def decode_geometry(geometry, arcs):
     return shapely.make_valid(MultiPolygon(parts))
 
 
-def clip(geometry):
-    """The polygons of `geometry` inside the clip box, on a grid of 0.001 degrees."""
-    snapped = shapely.set_precision(geometry.intersection(CLIP), 10.0**-DECIMALS)
+def thinned(geometry):
+    """The polygons of `geometry`, on a grid of 0.001 degrees; coarser outside of `DETAILED`."""
+    here = geometry.intersection(DETAILED)
+    rest = shapely.simplify(geometry.difference(DETAILED), ELSEWHERE)
+    joined = shapely.union_all([here, shapely.make_valid(rest)])
+    snapped = shapely.set_precision(joined, 10.0**-DECIMALS)
     return MultiPolygon([g for g in shapely.get_parts(snapped) if g.geom_type == "Polygon"])
 
 
@@ -71,15 +74,15 @@ if __name__ == "__main__":
     topology = json.loads((package / "land-50m.json").read_text())
     arcs = decode_arcs(topology)
     land = [decode_geometry(g, arcs) for g in topology["objects"]["land"]["geometries"]]
-    write([feature(clip(shapely.union_all(land)), name="land")], here / "land.geojson")
+    write([feature(thinned(shapely.union_all(land)), name="land")], here / "land.geojson")
 
     topology = json.loads((package / "countries-50m.json").read_text())
     arcs = decode_arcs(topology)
     countries = []
     for entry in topology["objects"]["countries"]["geometries"]:
         geometry = decode_geometry(entry, arcs)
-        if geometry.intersects(COUNTRIES):
-            # areas without a code of their own (Siachen Glacier) keep an empty id
-            code, name = entry.get("id", ""), entry["properties"]["name"]
-            countries.append(feature(clip(geometry), id=code, name=name))
+        # areas without a code of their own (Siachen Glacier) keep an empty id
+        code, name = entry.get("id", ""), entry["properties"]["name"]
+        if not (outline := thinned(geometry)).is_empty:  # smaller than the simplification
+            countries.append(feature(outline, id=code, name=name))
     write(sorted(countries, key=lambda f: f["properties"]["name"]), here / "countries.geojson")

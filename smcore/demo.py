@@ -31,8 +31,8 @@ from smcore.regrid import _edges, _interpolation_matrix, regrid
 from smcore.store import fresh, recipe, replacing, sha256, write_table
 
 RELIEF = ROOT / "data" / "relief.nc"
-MARGIN = 6  # degrees around the domain that a subsetting service leaves
-GLOBAL = {"Alder"}  # whose files are not cut: the coarsest grid
+MARGIN = 8  # degrees around the domain that a subsetting service leaves
+GLOBAL = {"Ginkgo"}  # whose files are not cut: one of the coarsest grids
 SPIN_UP = 8  # years in which soil and snow forget how they began
 PATTERN = 8.0  # degrees; length of the patterns by which sources differ
 VERSION = "v20260101"

@@ -211,14 +211,23 @@ def test_grids_are_those_of_the_model_table(tiny_archive):
         if "gaussian" in model["latitudes"]:
             roots = np.degrees(np.arcsin(np.polynomial.legendre.leggauss(int(model["nlat"]))[0]))
             np.testing.assert_allclose(np.sort(lat), roots[np.isin(roots, lat)], atol=1e-12)
-        whole = (lat.size, lon.size) == (int(model["nlat"]), int(model["nlon"]))
-        # One source is global, the others are cut as a subsetting service cuts them.
-        assert whole == (match["source"] == "Alder")
-        if not whole:
-            assert 12 <= lat.min() < 18 and 54 < lat.max() <= 60
-            assert 65 <= lon.min() < 71 and 137 < lon.max() <= 143
+        # cut as a subsetting service cuts them
+        assert 12 <= lat.min() < 18 and 54 < lat.max() <= 60
+        assert 65 <= lon.min() < 71 and 137 < lon.max() <= 143
         columns[match["source"]] = lon.size
     assert len(set(columns.values())) == 4
+
+
+def test_one_source_leaves_the_whole_globe(make_small, tmp_path):
+    study = make_small(tmp_path, **SHORT | {"sources": ["Ginkgo"]})
+    for path in monthly(study).values():
+        with netCDF4.Dataset(path) as file:
+            assert file["mrsos"].shape[1:] == (64, 128)
+            # 29 % of the Earth's surface is land, and more of the cells, which are small in the
+            # north and at the South Pole
+            assert 0.3 < 1 - np.ma.getmaskarray(file["mrsos"][0]).mean() < 0.4
+            west, east = file["mrsos"][:, 22, -1], file["mrsos"][:, 22, 0]  # the Sahara, at 0 E
+            assert abs(west.mean() - east.mean()) < 3  # no seam
 
 
 def test_a_study_may_lie_across_the_seam_of_a_grid(make_small, tmp_path):
@@ -383,7 +392,7 @@ def drawn(study, tasks, seeds, name="capacity"):
 def test_truth_and_sources_are_draws_from_one_distribution():
     study = Study.load("demo")
     for name in ("capacity", "sensitivity"):
-        truth, source = drawn(study, ["truth", "Oak"], 300, name).T
+        truth, source = drawn(study, ["truth", "Yew"], 300, name).T
         assert ks_2samp(truth, source).pvalue > 0.01
         assert abs(np.corrcoef(truth, source)[0, 1]) < 0.2
 
@@ -402,7 +411,7 @@ def test_kin_share_a_part_of_their_errors():
 
 def test_a_centred_truth_is_in_the_middle():
     study = Study.load("demo", demo={"paradigm": "centred"})
-    truth, source = drawn(study, ["truth", "Oak"], 200).T
+    truth, source = drawn(study, ["truth", "Yew"], 200).T
     np.testing.assert_allclose(truth, np.log(90))
     assert source.mean() == pytest.approx(np.log(90), abs=0.08)
 
