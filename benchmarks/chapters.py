@@ -23,7 +23,7 @@ import yaml
 
 from smcore import product
 from smcore.config import PROFILES, ROOT, Study
-from smcore.demo import _land
+from smcore.demo import relief
 from smcore.grids import coarse_grid, fine_grid
 from smcore.store import write_dataset, write_json
 
@@ -56,7 +56,7 @@ def make(study):
     """Prepared store and products of the study."""
     coarse, fine = coarse_grid(study.domain), fine_grid(study.domain)
     random = np.random.default_rng(0)
-    land = _land(fine["lat"].values, fine["lon"].values)
+    land = relief(fine["lat"].values, fine["lon"].values)[1] > 0.5
     runs = ("historical", *study.experiments)
     names = ["reference.nc"]
     reference = theta_on(fine, study.periods.historical, random, land)

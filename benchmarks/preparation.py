@@ -25,10 +25,9 @@ from pathlib import Path
 import cftime
 import netCDF4
 import numpy as np
-from scipy.ndimage import gaussian_filter
 
 from smcore.config import SCENARIOS, Study
-from smcore.demo import WORLD, _land
+from smcore.demo import relief
 from smcore.prepare import prepare
 
 SCENARIO_SOURCE = "MRI-ESM2-0"  # 320 x 160: of all sources the closest to the mean grid
@@ -72,16 +71,6 @@ def native_axes(model):
     return lat, 360 / nlon * np.arange(nlon)
 
 
-def land_mask(lat, lon, random):
-    """Real land where the shipped outline has it, blobs of 30 % elsewhere."""
-    blobs = gaussian_filter(random.standard_normal((lat.size, lon.size)), lat.size / 20)
-    land = blobs > np.quantile(blobs, 0.7)
-    y = (lat >= WORLD["south"]) & (lat <= WORLD["north"])
-    x = (lon >= WORLD["west"]) & (lon <= WORLD["east"])
-    land[np.ix_(y, x)] = _land(lat[y], lon[x])
-    return land
-
-
 def months_of_theta(months, cells, random):
     """theta(month, cell) in m3 m-3, float32."""
     mean = random.uniform(0.1, 0.35, cells).astype("f4")
@@ -101,7 +90,7 @@ def write_source(study, source_id, experiment_id):
     member, grid_label = study.variant_label(source_id, experiment_id), model["grid_label"]
     random = np.random.default_rng(number)  # the land of a source is the same in all its runs
     lat, lon = native_axes(model)
-    land = land_mask(lat, lon, random)
+    land = relief(lat, lon)[1] > 0.5
     random = np.random.default_rng([number, ("historical", *SCENARIOS).index(experiment_id)])
 
     activity = "CMIP" if experiment_id == "historical" else "ScenarioMIP"
@@ -189,7 +178,7 @@ def write_reference(study):
     folder.mkdir(parents=True, exist_ok=True)
     lat = np.round(np.arange(domain.north, domain.south - 0.05, -0.1), 4)
     lon = np.round(np.arange(domain.west, domain.east + 0.05, 0.1), 4)
-    land = _land(lat, lon)
+    land = relief(lat, lon)[1] > 0.5
 
     def create(name):
         file = netCDF4.Dataset(folder / name, "w")

@@ -164,31 +164,36 @@ def _check(study):
 
 
 @lru_cache(maxsize=1)
-def _globe():
-    """Heights (sea: 0) and land at 1/12 degree, and at 1 degree what a climate depends on."""
+def _fine():
+    """Axes (degrees), heights (m; sea: 0) and land (0 or 1) of the globe at 1/12 degree."""
     with xr.open_dataset(RELIEF) as file:
         field = file["elevation"].astype("float32").load()
-    land = field.notnull().values.astype("float32")
-    fine = field["lat"].values, field["lon"].values, np.maximum(field.fillna(0).values, 0), land
-    lat, lon = np.arange(-89.5, 90), np.arange(-179.5, 180)
-    height, land = _cell_means(fine, lat, lon)
-    fields = height, *world.fetch(land, lat)
-    return fine, lat, lon, [gaussian_filter(one, 1.3, mode=("nearest", "wrap")) for one in fields]
+    heights, land = np.maximum(field.fillna(0).values, 0), field.notnull().values.astype("float32")
+    return field["lat"].values, field["lon"].values, heights, land
 
 
-def _cell_means(fine, lat, lon):
-    """Means by area over the cells of a grid of the fields of the fine one."""
+def relief(lat, lon):
+    """Mean height in m, the sea as 0, and land fraction of the cells around points (lat, lon)."""
 
     def overlap(source, target):
         start, end = np.sort([target[:-1], target[1:]], axis=0)[:, :, None]
         common = np.clip(np.minimum(source[1:], end) - np.maximum(source[:-1], start), 0, None)
         return (common / (end - start)).astype("float32")
 
-    y, x, *fields = fine
+    y, x, *fields = _fine()
     rows = overlap(*(np.sin(np.deg2rad(_edges(axis, limit=90))) for axis in (y, lat)))
     columns = sum(overlap(_edges(x) + turn, _edges(lon)) for turn in (-360, 0, 360))
     rows, columns = sparse.csr_array(rows), sparse.csr_array(columns)
     return [(columns @ (rows @ field).T).T for field in fields]
+
+
+@lru_cache(maxsize=1)
+def _around():
+    """On 1 degree: axes, and heights and fetches (km) as they are in the 300 km around."""
+    lat, lon = np.arange(-89.5, 90), np.arange(-179.5, 180)
+    height, land = relief(lat, lon)
+    fields = height, *world.fetch(land, lat)
+    return lat, lon, [gaussian_filter(one, 1.3, mode=("nearest", "wrap")) for one in fields]
 
 
 class Place:
@@ -200,8 +205,8 @@ class Place:
 
     def __init__(self, lat, lon, cells=None, *, least=0.5):
         self.axes = lat, lon
-        fine, y, x, fields = _globe()
-        self.elevation, self.land_fraction = _cell_means(fine, lat, lon)
+        y, x, fields = _around()
+        self.elevation, self.land_fraction = relief(lat, lon)
         self.cells = np.flatnonzero(self.land_fraction > least) if cells is None else cells
         east = (lon + 180) % 360 - 180
         rows = _interpolation_matrix(np.clip(lat, y[0], y[-1]), y, "lat")
@@ -227,7 +232,7 @@ class Points:
         domain, step, size = study.domain, study.demo.reference_resolution, study.demo.resolution
         self.lat = np.round(np.arange(domain.north, domain.south - 1e-6, -step), 6)
         self.lon = np.round(np.arange(domain.west, domain.east + 1e-6, step), 6)
-        self.elevation, fraction = _cell_means(_globe()[0], self.lat, self.lon)
+        self.elevation, fraction = relief(self.lat, self.lon)
         self.land = fraction > 0.5
         ends = (domain.south, domain.north), (domain.west, domain.east)
         axes = [np.arange(low - size / 2, high + size, size) for low, high in ends]
