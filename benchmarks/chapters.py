@@ -23,8 +23,8 @@ import yaml
 
 from smcore import product
 from smcore.config import PROFILES, ROOT, Study
-from smcore.demo import relief
 from smcore.grids import coarse_grid, fine_grid
+from smcore.relief import cells_of
 from smcore.store import write_dataset, write_json
 
 CHAPTERS = (
@@ -56,7 +56,7 @@ def make(study):
     """Prepared store and products of the study."""
     coarse, fine = coarse_grid(study.domain), fine_grid(study.domain)
     random = np.random.default_rng(0)
-    land = relief(fine["lat"].values, fine["lon"].values)[1] > 0.5
+    land = cells_of(fine["lat"].values, fine["lon"].values)[1] > 0.5
     runs = ("historical", *study.experiments)
     names = ["reference.nc"]
     reference = theta_on(fine, study.periods.historical, random, land)

@@ -27,8 +27,8 @@ import netCDF4
 import numpy as np
 
 from smcore.config import SCENARIOS, Study
-from smcore.demo import relief
 from smcore.prepare import prepare
+from smcore.relief import cells_of
 
 SCENARIO_SOURCE = "MRI-ESM2-0"  # 320 x 160: of all sources the closest to the mean grid
 # The five largest grids, so that the peak of 5 and of 25 sources has the same largest field.
@@ -88,9 +88,8 @@ def write_source(study, source_id, experiment_id):
     """The files of one run, in the folders of the data reference syntax."""
     model, number = study.models.loc[source_id], study.sources.index(source_id)
     member, grid_label = study.variant_label(source_id, experiment_id), model["grid_label"]
-    random = np.random.default_rng(number)  # the land of a source is the same in all its runs
     lat, lon = native_axes(model)
-    land = relief(lat, lon)[1] > 0.5
+    land = cells_of(lat, lon)[1] > 0.5
     random = np.random.default_rng([number, ("historical", *SCENARIOS).index(experiment_id)])
 
     activity = "CMIP" if experiment_id == "historical" else "ScenarioMIP"
@@ -178,7 +177,7 @@ def write_reference(study):
     folder.mkdir(parents=True, exist_ok=True)
     lat = np.round(np.arange(domain.north, domain.south - 0.05, -0.1), 4)
     lon = np.round(np.arange(domain.west, domain.east + 0.05, 0.1), 4)
-    land = relief(lat, lon)[1] > 0.5
+    land = cells_of(lat, lon)[1] > 0.5
 
     def create(name):
         file = netCDF4.Dataset(folder / name, "w")

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from smcore import demo, world
+from smcore import demo, relief, world
 from smcore.config import Study
 
 DATA = Path(__file__).resolve().parents[1] / "data"
@@ -33,7 +33,7 @@ LEVEL, YEARS = 2.0, 20  # K of global warming, years of the mean
 
 @lru_cache(maxsize=1)
 def place():
-    return demo.Place(np.arange(19, 54, 2.0), np.arange(72, 137, 2.0))
+    return relief.Place(np.arange(19, 54, 2.0), np.arange(72, 137, 2.0))
 
 
 def changes(task):

@@ -7,11 +7,9 @@ is the truth with one course of the weather, the truth the mean over many.
 
 import multiprocessing
 import os
-import re
 import shutil
 import uuid
 from concurrent.futures import ProcessPoolExecutor
-from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
@@ -20,25 +18,21 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from scipy import sparse
-from scipy.ndimage import gaussian_filter
 
 from smcore import world
-from smcore.config import ROOT
+from smcore.defects import DEFECTS, FILL, to_netcdf
 from smcore.era5land import STANDARD_GRAVITY
 from smcore.grids import fine_grid
 from smcore.progress import track
 from smcore.regrid import _edges, _interpolation_matrix, regrid
-from smcore.store import fresh, recipe, replacing, sha256, write_table
+from smcore.relief import RELIEF, Place, cells_of
+from smcore.store import fresh, recipe, sha256, write_table
 
-RELIEF = ROOT / "data" / "relief.nc"
 MARGIN = 8  # degrees around the domain that a subsetting service leaves
 GLOBAL = {"Ginkgo"}  # whose files are not cut: one of the coarsest grids
 SPIN_UP = 8  # years in which soil and snow forget how they began
 PATTERN = 8.0  # degrees; length of the patterns by which sources differ
 VERSION = "v20260101"
-FILL = np.float32(1e20)  # over the ocean
-DRS = ("activity_id", "institution_id", "source_id", "experiment_id", "variant_label")
-DRS += ("table_id", "variable_id", "grid_label", "version", "file")  # data reference syntax
 KEYS = ("sources", "experiments", "periods", "domain", "demo")  # what the archive depends on
 PACKED = {"zlib": True, "complevel": 1, "shuffle": True}
 ABOUT = {
@@ -160,71 +154,6 @@ def _check(study):
         raise ValueError(f"profile {study.name} has no demo section: it is not of the demo world")
 
 
-# --- places ------------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=1)
-def _fine():
-    """Axes (degrees), heights (m; sea: 0) and land (0 or 1) of the globe at 1/12 degree."""
-    with xr.open_dataset(RELIEF) as file:
-        field = file["elevation"].astype("float32").load()
-    heights, land = np.maximum(field.fillna(0).values, 0), field.notnull().values.astype("float32")
-    return field["lat"].values, field["lon"].values, heights, land
-
-
-def relief(lat, lon):
-    """Mean height in m, the sea as 0, and land fraction of the cells around points (lat, lon)."""
-
-    def overlap(source, target):
-        start, end = np.sort([target[:-1], target[1:]], axis=0)[:, :, None]
-        common = np.clip(np.minimum(source[1:], end) - np.maximum(source[:-1], start), 0, None)
-        return (common / (end - start)).astype("float32")
-
-    y, x, *fields = _fine()
-    rows = overlap(*(np.sin(np.deg2rad(_edges(axis, limit=90))) for axis in (y, lat)))
-    columns = sum(overlap(_edges(x) + turn, _edges(lon)) for turn in (-360, 0, 360))
-    rows, columns = sparse.csr_array(rows), sparse.csr_array(columns)
-    return [(columns @ (rows @ field).T).T for field in fields]
-
-
-@lru_cache(maxsize=1)
-def _around():
-    """On 1 degree: axes, and heights and fetches (km) as they are in the 300 km around."""
-    lat, lon = np.arange(-89.5, 90), np.arange(-179.5, 180)
-    height, land = relief(lat, lon)
-    fields = height, *world.fetch(land, lat)
-    return lat, lon, [gaussian_filter(one, 1.3, mode=("nearest", "wrap")) for one in fields]
-
-
-class Place:
-    """Cells of a grid and their climate: those given, or those with more than `least` of land.
-
-    ``elevation`` (m) and ``land_fraction`` are fields (lat, lon); ``cells`` are positions in the
-    flat grid, and all else is of these.
-    """
-
-    def __init__(self, lat, lon, cells=None, *, least=0.5):
-        self.axes = lat, lon
-        y, x, fields = _around()
-        self.elevation, self.land_fraction = relief(lat, lon)
-        self.cells = np.flatnonzero(self.land_fraction > least) if cells is None else cells
-        east = (lon + 180) % 360 - 180
-        rows = _interpolation_matrix(np.clip(lat, y[0], y[-1]), y, "lat")
-        columns = _interpolation_matrix(np.clip(east, x[0], x[-1]), x, "lon")
-        grid = [*np.meshgrid(lat, east, indexing="ij"), self.elevation]
-        around = [rows @ field @ columns.T for field in fields]
-        self.lat, self.lon, self.height, *around = (
-            field.reshape(-1)[self.cells] for field in (*grid, *around)
-        )
-        self.climate = world.climate(self.lat, self.lon, self.height, *around)
-
-    def on_grid(self, values):
-        """Fields (month, lat, lon) with these values (month, cell), missing elsewhere."""
-        fields = np.full((len(values), *self.elevation.shape), np.nan, "float32")
-        fields.reshape(len(values), -1)[:, self.cells] = values
-        return fields
-
-
 class Points:
     """The points of the reference, and the cells of the world that they are interpolated from."""
 
@@ -232,7 +161,7 @@ class Points:
         domain, step, size = study.domain, study.demo.reference_resolution, study.demo.resolution
         self.lat = np.round(np.arange(domain.north, domain.south - 1e-6, -step), 6)
         self.lon = np.round(np.arange(domain.west, domain.east + 1e-6, step), 6)
-        self.elevation, fraction = relief(self.lat, self.lon)
+        self.elevation, fraction = cells_of(self.lat, self.lon)
         self.land = fraction > 0.5
         ends = (domain.south, domain.north), (domain.west, domain.east)
         axes = [np.arange(low - size / 2, high + size, size) for low, high in ends]
@@ -284,7 +213,7 @@ def draw(normal, place):
         return np.asarray(size * world.smooth(noise, *kernels)[0, place.cells], "float32")
 
     annual, season = world.response(place.lat, place.lon).astype("float32")
-    cold = 1 + 5 * world.step((place.height - 2500) / 500)
+    cold = 1 + 5.5 * world.step((place.height - 2500) / 500)
     return world.Traits(
         sensitivity=around(1, 0.22),
         noise=around(0.42, 0.12),
@@ -296,8 +225,8 @@ def draw(normal, place):
         porosity=around(0.49, 0.08),
         wetter=field(0.28),
         warmer=field(1.2),
-        response=annual + field(0.024 * cold),
-        season=season + field(0.020 * cold),
+        response=annual + field(0.022 * cold),
+        season=season + field(0.018 * cold),
         heating=np.float32(1 + 0.012 * (abs(place.lat) - 30)) * (1 + field(0.10)),
     )
 
@@ -325,8 +254,7 @@ def simulate(place, traits, study, task, *, seed=0, signs=(1,)):
     own. With several `signs`, theta is the mean over the weather and its opposite.
     """
     domain, switches, source = study.domain, study.demo, task in study.sources
-    box = [end + way * MARGIN for end, way in zip((domain.south, domain.north), (-1, 1))]
-    box += [end + way * MARGIN for end, way in zip((domain.west, domain.east), (-1, 1))]
+    box = domain.south - MARGIN, domain.north + MARGIN, domain.west - MARGIN, domain.east + MARGIN
     share = switches.shared_weather if source else 0.0
     shares = {task: np.float32(np.sqrt(1 - share**2))}
     shares |= {"reference": np.float32(share)} if share else {}
@@ -384,17 +312,14 @@ def _write_truth(_, directory, study, seed):
         for experiment_id, theta in runs:
             total[experiment_id] = total.get(experiment_id, 0) + theta / np.float32(pairs)
     for experiment_id, theta in total.items():
-        about = {
-            "units": "m3 m-3",
-            "comment": f"synthetic: mean of {2 * pairs} draws of the weather",
-        }
+        about = {"units": "m3 m-3", "comment": f"synthetic: mean over {2 * pairs} weathers"}
         coords = {"lat": ("cell", place.lat), "lon": ("cell", place.lon)}
         coords["time"] = _month_starts(study.period(experiment_id))
         dataset = xr.Dataset({"theta": (("time", "cell"), theta, about)}, coords)
         packed = {"dtype": "uint16", "scale_factor": 1e-5, "_FillValue": 65535} | PACKED
         packed["chunksizes"] = (12, place.cells.size)
         path = directory / "truth" / f"truth_{experiment_id}.nc"
-        _to_netcdf(dataset, path, {"theta": packed})
+        to_netcdf(dataset, path, {"theta": packed})
     return [*directory.glob("truth/*.nc")]
 
 
@@ -417,7 +342,7 @@ def _write_reference(_, directory, study, seed):
         dims = ("valid_time", "latitude", "longitude")
         fields = {key: (dims[-one.ndim :], one, ABOUT[key]) for key, one in fields.items()}
         path = directory / "ERA5-Land" / f"demo_{name}.nc"
-        _to_netcdf(xr.Dataset(fields, axes | coords, attributes), path, encoding)
+        to_netcdf(xr.Dataset(fields, axes | coords, attributes), path, encoding)
 
     time = {"units": "seconds since 1970-01-01", "dtype": "int64"}
     chunks = {"chunksizes": (1, *points.land.shape)}
@@ -547,114 +472,5 @@ def _write_cmip6(
     packed = PACKED | {"_FillValue": FILL, "missing_value": FILL}
     packed |= {"chunksizes": (1, *values.shape[1:])} if monthly else {}
     plain = {variable: {"_FillValue": None} for variable in dataset.variables}
-    _to_netcdf(dataset, path, plain | {variable_id: packed})
+    to_netcdf(dataset, path, plain | {variable_id: packed})
     return path
-
-
-def _to_netcdf(dataset, path, encoding):
-    unlimited = [dim for dim in ("time", "valid_time") if dim in dataset.dims]
-    with replacing(path) as part:
-        dataset.to_netcdf(part, engine="netcdf4", encoding=encoding, unlimited_dims=unlimited)
-
-
-# --- defects of real files ---------------------------------------------------------------
-
-
-def stored(path):
-    """The dataset in a file, loaded, with the values as they are stored."""
-    return xr.load_dataset(path, engine="netcdf4", decode_times=False, mask_and_scale=False)
-
-
-def store(dataset, path):
-    """Write a dataset whose values are those to be stored."""
-    encoding = {}
-    for name, variable in dataset.variables.items():
-        variable.encoding = {}
-        encoding[name] = {} if "_FillValue" in variable.attrs else {"_FillValue": None}
-        encoding[name] |= {"zlib": True, "complevel": 1} if variable.ndim == 3 else {}
-    _to_netcdf(dataset, path, encoding)
-
-
-def with_parts(path, **parts):
-    """The path of a file with other parts of the data reference syntax."""
-    names = dict(zip(DRS, path.parts[-len(DRS) :], strict=True)) | parts
-    return Path(*path.parts[: -len(DRS)], *names.values())
-
-
-def with_span(path, first, last):
-    """The path of a file with other months, YYYYMM, in its name."""
-    return path.with_name(re.sub(r"\d{6}-\d{6}", f"{first}-{last}", path.name))
-
-
-def inland(dataset):
-    """Position of a cell that is land in every source."""
-    lat, lon = abs(dataset["lat"].values - 35), abs(dataset["lon"].values % 360 - 105)
-    return lat.argmin(), lon.argmin()
-
-
-def late_start(paths):
-    """The scenarios lack January of their first year, as those of NorESM2 and TaiESM1."""
-    for path in paths[2:]:
-        first, last = path.stem.split("_")[-1].split("-")
-        store(stored(path).isel(time=slice(1, None)), with_span(path, f"{first[:4]}02", last))
-        path.unlink()
-
-
-def overlap(paths, change=lambda year: year):
-    """The second historical file repeats the last year of the first, as `change` gives it."""
-    first, last = paths[1].stem.split("_")[-1].split("-")
-    parts = change(stored(paths[0]).isel(time=slice(-12, None))), stored(paths[1])
-    same = {"compat": "override", "coords": "minimal", "join": "override", "data_vars": "minimal"}
-    joined = xr.concat(parts, "time", combine_attrs="override", **same)
-    store(joined, with_span(paths[1], f"{int(first[:4]) - 1}01", last))
-    paths[1].unlink()
-
-
-def other_institution(paths):
-    """Another institution ran the scenarios, as for MPI-ESM1-2-HR."""
-    for path in paths[2:]:
-        to = with_parts(path, institution_id="OTHER")
-        to.parent.mkdir(parents=True)
-        path.rename(to)
-
-
-def above_saturation(paths):
-    """A soil that holds more water than it has volume, and a slightly negative value."""
-    dataset = stored(paths[-1])
-    y, x = inland(dataset)
-    dataset["mrsos"][:5, y, x], dataset["mrsos"][6, y, x] = 196.0, -0.002
-    store(dataset, paths[-1])
-
-
-def wrong_depth(paths):
-    """Depth bounds of another layer, as in the ACCESS models."""
-    for path in paths:
-        store(stored(path).assign(depth_bnds=("bnds", [0.0, 0.022])), path)
-
-
-def older_version(paths):
-    """A version that the centre has replaced, with half the water."""
-    for path in paths:
-        dataset = stored(path)
-        half = dataset["mrsos"].where(dataset["mrsos"] == FILL, dataset["mrsos"] / 2)
-        store(dataset.assign(mrsos=half), with_parts(path, version="v20190101"))
-
-
-def undeclared_fill(paths):
-    """9.97e36 over the ocean and -9999 on one land cell, and no attribute that says so."""
-    dataset = stored(paths[-1])
-    values, (y, x) = dataset["mrsos"].values, inland(dataset)
-    values[values == FILL], values[:, y, x] = 9.969209968386869e36, -9999
-    del dataset["mrsos"].attrs["_FillValue"], dataset["mrsos"].attrs["missing_value"]
-    store(dataset, paths[-1])
-
-
-# Those that a profile may name; each takes the files of one source, two of the historical run and
-# then one for each scenario.
-DEFECTS = {
-    defect.__name__: defect
-    for defect in (
-        *(late_start, overlap, other_institution, above_saturation),
-        *(wrong_depth, older_version, undeclared_fill),
-    )
-}

@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 
 ROOT = Path(__file__).resolve().parents[1]
 PRESETS = yaml.safe_load((ROOT / "notebooks" / "networks.yml").read_text(encoding="utf-8"))
-# Defects of real files that a profile may plant in the demo world (`smcore.demo.DEFECTS`).
+# Defects of real files that a profile may plant in the demo world (`smcore.defects.DEFECTS`).
 PLANTED = ("late_start", "overlap", "other_institution", "above_saturation", "wrong_depth")
 PLANTED += ("older_version", "undeclared_fill")
 

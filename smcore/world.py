@@ -15,7 +15,6 @@ import numpy as np
 from scipy import sparse
 
 MONTH_DAYS = 30.4  # mean length of a month
-SEA_KEEPS = 300.0  # km of sea over which air forgets the land behind it (e-fold)
 # Rain in mm a year, of the deepest desert and where all that brings rain comes together. Above
 # THIN_AIR (m) the air holds less water; RISE m above the surroundings add half of the rain.
 DRIEST, WETTEST, THIN_AIR, RISE = 38.0, 1550.0, 2500.0, 800.0
@@ -45,7 +44,7 @@ WARMING_2100 = {"ssp126": 1.8, "ssp245": 2.7, "ssp370": 3.7, "ssp585": 4.5}
 RESPONSE = (
     (0.05, 0.0, (60, 18, 0, np.inf)),  # moister air in the belt of storms
     (0.09, 0.03, (24, 7, 79, 10)),  # a stronger Indian monsoon
-    (0.04, 0.0, (33, 5, 88, 12)),  # that reaches the plateau
+    (0.065, 0.0, (33, 5, 88, 12)),  # that reaches the plateau
     (0.06, 0.0, (44, 8, 90, 22)),  # a wetter interior of Asia
     (-0.02, 0.02, (29, 8, 113, 12)),  # eastern Asia: less than what warmth evaporates
 )
@@ -59,25 +58,6 @@ def step(value):
 def bump(value, centre, width):
     """A bell curve of height 1."""
     return np.exp(-(((value - centre) / width) ** 2))
-
-
-def fetch(land, lat):
-    """Kilometres of land to the west and to the east, forgotten over the sea.
-
-    `land` is the land fraction (lat, lon) of evenly spaced cells around the globe, `lat` in
-    degrees; two arrays (lat, lon).
-    """
-    width = 360 / land.shape[1] * 111.2 * np.cos(np.deg2rad(lat))
-
-    def crossed(land):
-        found, so_far = np.zeros_like(land), np.zeros(lat.size)
-        for column in [*range(land.shape[1])] * 2:  # twice around: no column is the first
-            here = land[:, column]
-            so_far = (so_far + here * width) * np.exp(-(1 - here) * width / SEA_KEEPS)
-            found[:, column] = so_far
-        return found
-
-    return crossed(land), crossed(land[:, ::-1])[:, ::-1]
 
 
 class Climate(NamedTuple):
@@ -98,7 +78,7 @@ def climate(lat, lon, elevation, surroundings, west, east):
     elevation, surroundings : np.ndarray
         Height of the cell, and mean height of the 300 km around it, in m (cell).
     west, east : np.ndarray
-        From :func:`fetch`, in km (cell).
+        Land that the air has crossed, see :func:`smcore.relief.fetch`, in km (cell).
 
     Notes
     -----

@@ -8,8 +8,8 @@ import cftime
 import numpy as np
 import xarray as xr
 
-from smcore import demo
-from smcore.demo import FILL, overlap, store, stored, with_parts, with_span
+from smcore import defects
+from smcore.defects import FILL, overlap, store, stored, with_parts, with_span
 
 
 def _span(path):
@@ -300,4 +300,4 @@ OTHERS = (
     daily,
     small_region,
 )
-DEFECTS = demo.DEFECTS | {defect.__name__: defect for defect in OTHERS}
+DEFECTS = defects.DEFECTS | {defect.__name__: defect for defect in OTHERS}

@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 from defects import DEFECTS
 
-from smcore import demo
+from smcore import defects
 from smcore.cmip6 import find_sources, read_series
 from smcore.grids import coarse_grid
 from smcore.profile import PLANTED
@@ -127,7 +127,7 @@ def test_every_defect_has_its_test():
 
 
 def test_a_profile_may_name_the_defects_that_the_demo_world_plants():
-    assert set(PLANTED) == set(demo.DEFECTS)
+    assert set(PLANTED) == set(defects.DEFECTS)
 
 
 @pytest.mark.parametrize("defect", NAMED)

@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 from scipy.stats import ks_2samp
 
-from smcore import demo
+from smcore import demo, relief
 from smcore.config import Study
 from smcore.demo import make_archive, truth
 from smcore.prepared import open_reference
@@ -212,8 +212,8 @@ def test_grids_are_those_of_the_model_table(tiny_archive):
             roots = np.degrees(np.arcsin(np.polynomial.legendre.leggauss(int(model["nlat"]))[0]))
             np.testing.assert_allclose(np.sort(lat), roots[np.isin(roots, lat)], atol=1e-12)
         # cut as a subsetting service cuts them
-        assert 12 <= lat.min() < 18 and 54 < lat.max() <= 60
-        assert 65 <= lon.min() < 71 and 137 < lon.max() <= 143
+        assert 10 <= lat.min() < 18 and 54 < lat.max() <= 62
+        assert 63 <= lon.min() < 71 and 137 < lon.max() <= 145
         columns[match["source"]] = lon.size
     assert len(set(columns.values())) == 4
 
@@ -289,7 +289,7 @@ def test_reference_looks_like_a_file_of_the_climate_data_store(tiny_archive):
 
 
 def test_heights_and_land_are_those_of_the_relief(tiny_archive):
-    with xr.open_dataset(demo.RELIEF) as file:
+    with xr.open_dataset(relief.RELIEF) as file:
         whole = file["elevation"].load()
     with xr.open_dataset(files(tiny_archive)["ERA5-Land/demo_invariant.nc"]) as file:
         heights = file["z"] / 9.80665
@@ -305,7 +305,7 @@ def test_heights_and_land_are_those_of_the_relief(tiny_archive):
 
 def test_relief_keeps_the_land_of_the_globe():
     lat, lon = np.arange(-88, 90, 4.0), np.arange(2, 360, 4.0)
-    _, land = demo.relief(lat, lon)
+    _, land = relief.cells_of(lat, lon)
     area = np.cos(np.deg2rad(lat))[:, None] * np.ones(lon.size)
     assert np.average(land, weights=area) == pytest.approx(0.29, abs=0.01)  # of the Earth's surface
 
@@ -317,7 +317,7 @@ def test_relief_keeps_the_land_of_the_globe():
 def middle():
     """The middle of all sources, on cells of a degree: place and theta of thirty years' months."""
     study = Study.load("tiny", demo={"paradigm": "centred"})
-    place = demo.Place(np.arange(18.5, 54), np.arange(71.5, 137))
+    place = relief.Place(np.arange(18.5, 54), np.arange(71.5, 137))
     traits = demo.draw(demo.normals(0, study, "truth"), place)
     _, theta = next(demo.simulate(place, traits, study, "truth 0"))
     return place, theta.reshape(-1, 12, theta.shape[1]).mean(0)
@@ -362,7 +362,7 @@ def test_the_summer_is_wet_where_the_monsoon_comes(middle):
 def test_winters_are_as_cold_as_they_are():
     # means of January and July, 1991-2020, to a few K: Guangzhou, Beijing, Irkutsk; Adelaide
     axes = [np.arange(-35.0, 60), np.arange(100.0, 141)]
-    place = demo.Place(*axes)
+    place = relief.Place(*axes)
     for lat, lon, january, july in [
         (24, 113, 14, 29),
         (40, 116, -3, 27),
@@ -379,7 +379,7 @@ def test_winters_are_as_cold_as_they_are():
 
 def drawn(study, tasks, seeds, name="capacity"):
     """A trait of some sources, or the truth, from many seeds: its logarithm (seed, task)."""
-    place = demo.Place(np.array([35.0, 37.0]), np.array([100.0, 102.0]))
+    place = relief.Place(np.array([35.0, 37.0]), np.array([100.0, 102.0]))
     return np.log(
         [
             [getattr(demo.draw(demo.normals(seed, study, task), place), name) for task in tasks]
@@ -416,7 +416,7 @@ def test_a_centred_truth_is_in_the_middle():
 
 
 def test_a_drift_of_the_bias_grows_with_the_century(tiny_study):
-    place = demo.Place(np.arange(20.0, 50, 5), np.arange(75.0, 135, 5))
+    place = relief.Place(np.arange(20.0, 50, 5), np.arange(75.0, 135, 5))
     traits = demo.draw(demo.normals(0, tiny_study, "Birch"), place)
     runs = []
     for drift in (0.0, 1.0):
@@ -484,7 +484,7 @@ def test_truth_changes_more_from_scenario_to_scenario(tiny_archive):
 
 def test_opposite_weather_leaves_little_of_itself(tiny_study):
     """The mean over a pair varies less than that over two of their own."""
-    place = demo.Place(np.arange(20.0, 50, 5), np.arange(75.0, 135, 5))
+    place = relief.Place(np.arange(20.0, 50, 5), np.arange(75.0, 135, 5))
     traits = demo.draw(demo.normals(0, tiny_study, "truth"), place)
 
     def run(task, signs):

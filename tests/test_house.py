@@ -26,7 +26,7 @@ ROOMS = [
     *("tensors", "ynet", "machine", "training", "product", "fusion", "validation", "ssmi"),
     *("trends", "agreement", "changes", "claims", "findings", "ledger", "drawing", "plots"),
 ]
-TO_SHRINK = {"acquire", "demo"}  # their worlds are about to be replaced
+TO_SHRINK = {"acquire"}  # their worlds are about to be replaced
 TORCH = {"tensors", "ynet", "machine", "training", "fusion"}
 SOURCES = {path.stem: path.read_text("utf-8") for path in (ROOT / "smcore").glob("*.py")}
 CHAPTERS = {path.stem: path for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.md"))}

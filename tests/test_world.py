@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from smcore import world
+from smcore import relief, world
 
 
 def traits(**changes):
@@ -28,7 +28,7 @@ def traits(**changes):
 def test_fetch_adds_up_the_land_and_the_sea_forgets_it():
     land = np.zeros((1, 36), "float32")  # columns of 10 degrees, 1112 km at the equator
     land[0, 4:7] = 1
-    west, east = world.fetch(land, np.array([0.0]))
+    west, east = relief.fetch(land, np.array([0.0]))
     np.testing.assert_allclose(west[0, 4:7], [1112, 2224, 3336], rtol=1e-3)
     np.testing.assert_allclose(west[0, 7], 3336 * np.exp(-1112 / 300), rtol=1e-3)
     np.testing.assert_allclose(east[0, 4:7], [3336, 2224, 1112], rtol=1e-3)
@@ -37,7 +37,7 @@ def test_fetch_adds_up_the_land_and_the_sea_forgets_it():
 def test_fetch_goes_around_the_globe_and_gets_shorter_to_the_pole():
     land = np.zeros((2, 36), "float32")
     land[:, [35, 0]] = 1
-    west, _ = world.fetch(land, np.array([0.0, 60.0]))
+    west, _ = relief.fetch(land, np.array([0.0, 60.0]))
     np.testing.assert_allclose(west[0, 0], 2224, rtol=1e-3)
     np.testing.assert_allclose(west[1, 0], 1112, rtol=1e-3)  # half the width
 
