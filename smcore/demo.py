@@ -42,8 +42,8 @@ ABOUT = {
         "units": "kg m-2",
         "cell_methods": "area: mean where land time: mean",
     },
-    "orog": {"standard_name": "surface_altitude", "units": "m"},
-    "sftlf": {"standard_name": "land_area_fraction", "units": "%"},
+    "orog": {"standard_name": "surface_altitude", "units": "m", "cell_methods": "area: mean"},
+    "sftlf": {"standard_name": "land_area_fraction", "units": "%", "cell_methods": "area: mean"},
     "swvl1": {"units": "m**3 m**-3", "long_name": "Volumetric soil water layer 1"},
     "lsm": {"units": "(0 - 1)"},
     "z": {"units": "m**2 s**-2", "standard_name": "geopotential"},
@@ -88,9 +88,7 @@ def make_archive(directory, study, *, seed=0):
             return files
     made_here = listed.exists() or unfinished.exists()
     if directory.exists() and any(directory.iterdir()) and not made_here:
-        raise FileExistsError(
-            f"{directory} holds files that are not of the demo world: choose another folder"
-        )
+        raise FileExistsError(f"{directory} holds other files: choose another folder")
     directory.mkdir(parents=True, exist_ok=True)
     unfinished.touch()
     listed.unlink(missing_ok=True)
@@ -102,11 +100,8 @@ def make_archive(directory, study, *, seed=0):
     with ProcessPoolExecutor(min(os.cpu_count(), 4), mp_context=context) as pool:
         futures = [pool.submit(_write, task, directory, study, seed) for task in tasks]
         written = [future.result() for future in track(futures, "demo world")]
-    rows = [
-        {"path": str(path.relative_to(directory)), "bytes": path.stat().st_size, "sha256": checksum}
-        for path, checksum in (pair for pairs in written for pair in pairs)
-    ]
-    files = pd.DataFrame(rows).sort_values("path", ignore_index=True)
+    files = pd.DataFrame(chain(*written), columns=["path", "bytes", "sha256"])
+    files = files.sort_values("path", ignore_index=True)
     write_table(files, listed, made, index=False)
     unfinished.unlink()
     return files
@@ -206,10 +201,7 @@ def draw(normal, place):
     def field(size):
         rows, columns = world.mesh(PATTERN)
         noise = np.asarray(normal((1, rows.size, columns.size)), "float32")
-        kernels = (
-            world.kernel(axis, nodes, PATTERN, 360)
-            for axis, nodes in zip(place.axes, (rows, columns))
-        )
+        kernels = (world.kernel(*pair, PATTERN, 360) for pair in zip(place.axes, (rows, columns)))
         return np.asarray(size * world.smooth(noise, *kernels)[0, place.cells], "float32")
 
     annual, season = world.response(place.lat, place.lon).astype("float32")
@@ -253,23 +245,19 @@ def simulate(place, traits, study, task, *, seed=0, signs=(1,)):
     `task` names a source, or is ``reference`` or ``truth`` and a number: each has weather of its
     own. With several `signs`, theta is the mean over the weather and its opposite.
     """
-    domain, switches, source = study.domain, study.demo, task in study.sources
-    box = domain.south - MARGIN, domain.north + MARGIN, domain.west - MARGIN, domain.east + MARGIN
-    share = switches.shared_weather if source else 0.0
+    box = [getattr(study.domain, end) for end in ("south", "north", "west", "east")]
+    box, source = np.add(box, [-MARGIN, MARGIN] * 2), task in study.sources
+    share = study.demo.shared_weather if source else 0.0
     shares = {task: np.float32(np.sqrt(1 - share**2))}
     shares |= {"reference": np.float32(share)} if share else {}
-    calm = {
-        one: world.Weather(*place.axes, place.cells, box, _seed(seed, one, "past"))
-        for one in shares
-    }
+    here = *place.axes, place.cells, box
+    past = {one: world.Weather(*here, _seed(seed, one, "past")) for one in shares}
 
     def run(experiment_id, years, weathers, states):
         for year in years:
-            seen = [
-                [shares[one] * anomaly for anomaly in weathers[one].months(12)] for one in shares
-            ]
+            seen = [[shares[one] * field for field in weathers[one].months(12)] for one in shares]
             rain, heat = map(sum, zip(*seen))
-            drift = switches.bias_drift * (year - 1997) / 100
+            drift = study.demo.bias_drift * (year - 1997) / 100
             now = traits.drifted(1 + drift) if source and drift else traits
             warmth, theta = world.warming(experiment_id, year + (np.arange(12) + 0.5) / 12), 0
             for number, sign in enumerate(signs):
@@ -280,12 +268,12 @@ def simulate(place, traits, study, task, *, seed=0, signs=(1,)):
 
     none = np.zeros(place.cells.size, "float32")
     states, (first, last) = [(none + 0.4, none)] * len(signs), map(int, study.periods.historical)
-    years = [*run("historical", range(first - SPIN_UP, last + 1), calm, states)]
+    years = [*run("historical", range(first - SPIN_UP, last + 1), past, states)]
     yield "historical", np.concatenate(years[SPIN_UP:])
     first, last = map(int, study.periods.future)
     for experiment_id in study.experiments:
-        futures = {one: calm[one].branch(_seed(seed, one, experiment_id)) for one in shares}
-        years = run(experiment_id, range(first, last + 1), futures, [*states])
+        future = {one: past[one].branch(_seed(seed, one, experiment_id)) for one in shares}
+        years = run(experiment_id, range(first, last + 1), future, [*states])
         yield experiment_id, np.concatenate([*years])
 
 
@@ -293,13 +281,13 @@ def simulate(place, traits, study, task, *, seed=0, signs=(1,)):
 
 
 def _write(task, directory, study, seed):
-    """Paths and checksums of the files of the truth, of the reference, or of one source."""
+    """Paths, sizes and checksums of the files of the truth, the reference, or one source."""
     writers = {"truth": _write_truth, "reference": _write_reference}
     paths = writers.get(task, _write_source)(task, directory, study, seed)
     for defect in study.demo.defects.get(task, ()):
         DEFECTS[defect](sorted((p for p in paths if "_Lmon_" in p.name), key=lambda p: p.name))
         paths = [*directory.glob(f"CMIP6/*/*/{task}/**/*.nc")]
-    return [(path, sha256(path)) for path in paths]
+    return [(str(p.relative_to(directory)), p.stat().st_size, sha256(p)) for p in paths]
 
 
 def _write_truth(_, directory, study, seed):
@@ -318,8 +306,7 @@ def _write_truth(_, directory, study, seed):
         dataset = xr.Dataset({"theta": (("time", "cell"), theta, about)}, coords)
         packed = {"dtype": "uint16", "scale_factor": 1e-5, "_FillValue": 65535} | PACKED
         packed["chunksizes"] = (12, place.cells.size)
-        path = directory / "truth" / f"truth_{experiment_id}.nc"
-        to_netcdf(dataset, path, {"theta": packed})
+        to_netcdf(dataset, directory / f"truth/truth_{experiment_id}.nc", {"theta": packed})
     return [*directory.glob("truth/*.nc")]
 
 
@@ -328,35 +315,28 @@ def _write_reference(_, directory, study, seed):
     traits = draw(normals(seed, study, "truth"), points.place)
     _, theta = next(simulate(points.place, traits, study, "reference", seed=seed))
     axes = {
-        name: (name, axis, {"units": f"degrees_{way}", "standard_name": name})
-        for name, axis, way in (
-            ("latitude", points.lat, "north"),
-            ("longitude", points.lon, "east"),
-        )
+        "latitude": ("latitude", points.lat, {"units": "degrees_north"}),
+        "longitude": ("longitude", points.lon, {"units": "degrees_east"}),
     }
-    attributes = {"Conventions": "CF-1.7", "institution": "demo world of smcore"}
-    attributes |= {"comment": "synthetic: not ERA5-Land"}
+    attributes = {"Conventions": "CF-1.7", "comment": "synthetic, of smcore: not ERA5-Land"}
     packed = PACKED | {"_FillValue": np.float32(np.nan)}
 
     def write(name, fields, encoding, **coords):
         dims = ("valid_time", "latitude", "longitude")
         fields = {key: (dims[-one.ndim :], one, ABOUT[key]) for key, one in fields.items()}
-        path = directory / "ERA5-Land" / f"demo_{name}.nc"
-        to_netcdf(xr.Dataset(fields, axes | coords, attributes), path, encoding)
+        dataset = xr.Dataset(fields, axes | coords, attributes)
+        to_netcdf(dataset, directory / f"ERA5-Land/demo_{name}.nc", encoding)
 
     time = {"units": "seconds since 1970-01-01", "dtype": "int64"}
     chunks = {"chunksizes": (1, *points.land.shape)}
-    for months, water in zip(
-        *(
-            np.split(one, len(theta) // 12)
-            for one in (_month_starts(study.periods.historical), theta)
-        )
-    ):
+    months = _month_starts(study.periods.historical)
+    for first in range(0, len(months), 12):
+        year = slice(first, first + 12)
         write(
-            f"swvl_{months[0]:%Y}",
-            {"swvl1": np.round(points.see(water), 5)},
+            f"swvl_{months[first]:%Y}",
+            {"swvl1": np.round(points.see(theta[year]), 5)},
             {"swvl1": packed | chunks, "valid_time": time},
-            valid_time=months,
+            valid_time=months[year],
             number=np.int64(0),
             expver=("valid_time", np.full(12, "0001")),
         )
@@ -372,8 +352,7 @@ def _month_starts(period):
 
 def _native_axes(model):
     """Latitude and longitude of a source's global grid, in its own order."""
-    nlat, nlon = int(model["nlat"]), int(model["nlon"])
-    kind = model["latitudes"]
+    nlat, nlon, kind = int(model["nlat"]), int(model["nlon"]), model["latitudes"]
     if "gaussian" in kind:
         lat = np.degrees(np.arcsin(np.polynomial.legendre.leggauss(nlat)[0]))
     elif "poles" in kind:
@@ -410,10 +389,8 @@ def _write_source(source_id, directory, study, seed):
                     mrsos = np.round(100 * np.clip(theta[part], 0.005, 0.7), 3)
                     yield experiment_id, months[part], "mrsos", place.on_grid(mrsos)
 
-    return [
-        _write_cmip6(directory, study, seed, place, source_id, *one)
-        for one in chain(fixed, monthly())
-    ]
+    mine = directory, study, seed, place, source_id
+    return [_write_cmip6(*mine, *one) for one in chain(fixed, monthly())]
 
 
 def _write_cmip6(
@@ -451,12 +428,9 @@ def _write_cmip6(
     )
 
     def add(axis, points, edges, **about):
-        dataset[f"{axis}_bnds"] = (axis, "bnds")[-edges.ndim :], edges
-        dataset.coords[axis] = (
-            (axis,)[: np.ndim(points)],
-            points,
-            about | {"bounds": f"{axis}_bnds"},
-        )
+        about["bounds"] = f"{axis}_bnds"
+        dataset[about["bounds"]] = (axis, "bnds")[-edges.ndim :], edges
+        dataset.coords[axis] = (axis,) * np.ndim(points), points, about
 
     for axis, points, way in zip(("lat", "lon"), place.axes, ("north", "east")):
         edges = _edges(points, limit=90 if axis == "lat" else np.inf)

@@ -22,25 +22,21 @@ DRIEST, WETTEST, THIN_AIR, RISE = 38.0, 1550.0, 2500.0, 800.0
 # K per km of height: 4.5, not the 6.5 of free air, because high plains are heated from below.
 WARMEST, POLEWARD, LAPSE = 27.5, 0.0100, 4.5
 SWING, SWING_FROM = 0.55, 12.0  # of temperature in a year: K per degree beyond this latitude
-# Evaporation is 1.26 times the part of the net radiation that warm air turns into vapour
-# (Priestley and Taylor, 1972). Net radiation is 0.36 of what reaches the top of the air, less
+# Evaporation is 1.26 times the part of the net radiation that warm air turns into vapour. Net radiation is 0.36 of what reaches the top of the air, less
 # what the ground sends back to space, MJ m-2 a day; latent heat in MJ kg-1.
 PRIESTLEY_TAYLOR, NET_SHARE, LONGWAVE, LATENT_HEAT = 1.26, 0.36, 2.5, 2.45
 MELT, STEPS = 60.0, 4  # mm per K and month, that is 2 mm a day; steps of the bucket in a month
 # Length of the weather's patterns in degrees and their shares of the variance of rain;
 # temperature has the LARGE ones only. Rain forgets within a month, temperature less. A tenth of
 # the variance of the large patterns stays for years (lag-1 correlation of months: DECADE).
-SCALES = {14.0: 0.35, 4.5: 0.35, 1.2: 0.2, 0.3: 0.1}
-LARGE = (14.0, 4.5)
+SCALES, LARGE = {14.0: 0.35, 4.5: 0.35, 1.2: 0.2, 0.3: 0.1}, (14.0, 4.5)
 MEMORY = {"rain": 0.2, "temperature": 0.4}
 DECADAL, DECADE = 0.1, 0.985
 HEAT, WET_AND_COOL = 1.2, 0.25  # K: sd of a month, and what one sd of rain takes off
 # Warming since 1850 in K, at the end of 2014 and of 2100, near the means of CMIP6
-WARMING_2014 = 1.0
-WARMING_2100 = {"ssp126": 1.8, "ssp245": 2.7, "ssp370": 3.7, "ssp585": 4.5}
+WARMING_2014, WARMING_2100 = 1.0, {"ssp126": 1.8, "ssp245": 2.7, "ssp370": 3.7, "ssp585": 4.5}
 # Mean response of rain (its logarithm) per K, what July has more and January less of it, and
-# where: latitude, width, longitude, width in degrees. Chosen so that regional means respond as
-# those of CMIP6 (data/world_facts.csv).
+# where: latitude, width, longitude, width in degrees. So respond CMIP6 (data/world_facts.csv).
 RESPONSE = (
     (0.05, 0.0, (60, 18, 0, np.inf)),  # moister air in the belt of storms
     (0.09, 0.03, (24, 7, 79, 10)),  # a stronger Indian monsoon
@@ -124,8 +120,8 @@ def sunshine(lat):
     day = 2 * np.pi / 365 * (15 + MONTH_DAYS * np.arange(12)[:, None])
     tilt, phi = 0.409 * np.sin(day - 1.39), np.deg2rad(lat)
     sunset = np.arccos(np.clip(-np.tan(phi) * np.tan(tilt), -1, 1))
-    high, low = np.sin(phi) * np.sin(tilt), np.cos(phi) * np.cos(tilt)
-    return 37.6 * (1 + 0.033 * np.cos(day)) * (sunset * high + low * np.sin(sunset))
+    high = sunset * np.sin(phi) * np.sin(tilt) + np.cos(phi) * np.cos(tilt) * np.sin(sunset)
+    return 37.6 * (1 + 0.033 * np.cos(day)) * high
 
 
 def response(lat, lon):
@@ -288,6 +284,10 @@ def forcing(climate, traits, warmth, rain_anomaly, heat):
     rain, temperature, demand : np.ndarray
         Rain and snow (mm a month), temperature (degrees Celsius), evaporation of a wet soil (mm a
         month); (12, cell).
+
+    References
+    ----------
+    Priestley and Taylor (1972), doi 10.1175/1520-0493(1972)100<0081:OTAOSH>2.3.CO;2.
     """
     warmth = np.float32(traits.sensitivity) * warmth.astype("float32")[:, None]
     july = np.cos(2 * np.pi * (np.arange(12, dtype="float32")[:, None] - 6.5) / 12)
