@@ -40,7 +40,7 @@ WARMING_2014, WARMING_2100 = 1.0, {"ssp126": 1.8, "ssp245": 2.7, "ssp370": 3.7, 
 RESPONSE = (
     (0.05, 0.0, (60, 18, 0, np.inf)),  # moister air in the belt of storms
     (0.09, 0.03, (24, 7, 79, 10)),  # a stronger Indian monsoon
-    (0.065, 0.0, (33, 5, 88, 12)),  # that reaches the plateau
+    (0.09, 0.0, (33, 5, 88, 12)),  # that reaches the plateau
     (0.06, 0.0, (44, 8, 90, 22)),  # a wetter interior of Asia
     (-0.02, 0.02, (29, 8, 113, 12)),  # eastern Asia: less than what warmth evaporates
 )
@@ -86,15 +86,13 @@ def climate(lat, lon, elevation, surroundings, west, east):
     asia = step((lon - 60) / 3) * step((152 - lon) / 4) * step((lat - 4) / 3)
     eastern = step((lon - 106) / 7 - (lat - 33) / 4)
     southern = 0.9 * step((29 - lat) / 1.2) * step((lon - 68) / 3) * (1 - eastern)
+    storms, seas = np.exp(-west / 900), np.exp(-east / 900) * (1 - asia)
     bringers = (  # chance, and how far its summers are wetter than its winters
         (asia * eastern, 0.6 + 1.1 * step((away - 31) / 2)),  # East Asian monsoon
         (asia * southern, 1.8),  # Indian monsoon
         (0.9 * bump(lat, 0, 11), 1.2 * np.tanh(away / 8)),  # rains of the equator
-        (
-            0.55 * bump(away, 52, 14) * np.exp(-west / 900),
-            0.1 - 0.9 * bump(away, 37, 6),
-        ),  # westerlies
-        (0.55 * bump(away, 32, 8) * np.exp(-east / 600), 0.3),  # warm seas off eastern coasts
+        (0.6 * storms * bump(away, 48, 14), 0.1 - 0.9 * bump(away, 37, 6)),  # westerlies
+        (0.8 * seas * bump(away, 34, 10), 0.3),  # warm seas off eastern coasts
         (0.36 * step((away - 50) / 2.5) * step((70 - away) / 4), 0.9),  # boreal cyclones
     )
     dry, total, peak = np.ones_like(lat), 0.03, 0.03 * 0.5
@@ -107,9 +105,9 @@ def climate(lat, lon, elevation, surroundings, west, east):
     annual = (DRIEST + WETTEST * (1 - dry) * thin) * np.clip(lifted, 1 - 0.65 * dry, 2.2)
     course = np.exp(peak / total * season)
 
-    mild = np.exp(-west / 700)  # behind a western coast: warmer, with mild winters
-    mean = WARMEST - POLEWARD * away**2 + 6 * mild * bump(away, 55, 15) - LAPSE * elevation / 1000
-    swing = SWING * np.maximum(away - SWING_FROM, 2) * (1 - 0.5 * mild)
+    mild = np.exp(-west / 1000)  # air from the sea: warmer in all, with mild winters
+    mean = WARMEST - POLEWARD * away**2 + 9 * mild * bump(away, 55, 15) - LAPSE * elevation / 1000
+    swing = SWING * np.maximum(away - SWING_FROM, 2) * (1 - 0.65 * mild)
     net = np.maximum(NET_SHARE * sunshine(lat) - LONGWAVE, 0) * MONTH_DAYS / LATENT_HEAT
     fields = annual * course / course.sum(0), mean + swing * season, net
     return Climate(*(field.astype("float32") for field in fields))
