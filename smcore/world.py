@@ -22,8 +22,8 @@ DRIEST, WETTEST, THIN_AIR, RISE = 38.0, 1550.0, 2500.0, 800.0
 # K per km of height: 4.5, not the 6.5 of free air, because high plains are heated from below.
 WARMEST, POLEWARD, LAPSE = 27.5, 0.0100, 4.5
 SWING, SWING_FROM = 0.55, 12.0  # of temperature in a year: K per degree beyond this latitude
-# Evaporation is 1.26 times the part of the net radiation that warm air turns into vapour. Net radiation is 0.36 of what reaches the top of the air, less
-# what the ground sends back to space, MJ m-2 a day; latent heat in MJ kg-1.
+# Evaporation is 1.26 times the part of the net radiation that warm air turns into vapour; that is
+# 0.36 of what reaches the top of the air less what goes back to space, MJ m-2 a day; MJ kg-1.
 PRIESTLEY_TAYLOR, NET_SHARE, LONGWAVE, LATENT_HEAT = 1.26, 0.36, 2.5, 2.45
 MELT, STEPS = 60.0, 4  # mm per K and month, that is 2 mm a day; steps of the bucket in a month
 # Length of the weather's patterns in degrees and their shares of the variance of rain;
