@@ -374,6 +374,23 @@ def test_winters_are_as_cold_as_they_are():
         np.testing.assert_allclose(found, [january, july], atol=6)
 
 
+def test_elsewhere_the_rain_comes_in_its_season():
+    place = relief.Place(np.arange(-59.0, 75), np.arange(-179.0, 180))
+    rain = place.climate.rain
+    for lat, lon, low, high, least, most in [  # mm a year, share of June to August
+        (42, 13, 300, 1300, 0.0, 0.25),  # Rome: dry summers
+        (28, 77, 500, 1200, 0.5, 0.9),  # Delhi
+        (25, 15, 0, 100, 0.0, 1.0),  # Sahara
+        (-3, -60, 1000, 3000, 0.0, 0.25),  # Manaus: wet when the sun is high
+        (-34, 150, 500, 1600, 0.1, 0.3),  # Sydney
+        (52, 0, 500, 1300, 0.2, 0.4),  # London
+        (34, -84, 500, 1700, 0.2, 0.4),  # Atlanta
+    ]:
+        cell = np.argmin((place.lat - lat) ** 2 + (place.lon - lon) ** 2)
+        assert low < rain[:, cell].sum() < high, (lat, lon)
+        assert least <= rain[5:8, cell].sum() / rain[:, cell].sum() <= most, (lat, lon)
+
+
 # --- draws -------------------------------------------------------------------------------
 
 
