@@ -1,9 +1,11 @@
 """The physics of the demo world: climate, weather, and the bucket."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from smcore import relief, world
+from smcore.config import ROOT
 
 
 def traits(**changes):
@@ -278,3 +280,19 @@ def test_a_drift_is_a_multiple_of_the_bias():
     source = traits(wetter=np.float32(0.2), warmer=np.float32(-1.0)).drifted(1.5)
     np.testing.assert_allclose([source.wetter, source.warmer], [0.3, -1.5], rtol=1e-6)
     assert source.sensitivity == 1.0
+
+
+# --- facts -------------------------------------------------------------------------------
+
+
+def test_regions_respond_as_those_of_real_models():
+    """At 2 K: the sign of the median, the spread between models, and the share that dries."""
+    table = pd.read_csv(ROOT / "data" / "world_facts.csv").set_index(["world", "region"])
+    real, drawn = table.loc["AR6"], table.loc["200 draws"]
+    assert sorted(real.index) == sorted(drawn.index) == ["EAS", "ECA", "SAS", "TIB"]
+    assert (np.sign(real["median"]) == np.sign(drawn["median"])).all()
+    assert (drawn["sd_between"] / real["sd_between"]).between(1 / 1.5, 1.5).all()
+    assert (drawn["drying_percent"] - real["drying_percent"]).abs().max() <= 20
+    shipped = pd.read_csv(ROOT / "data" / "ar6_soil_moisture.csv").query("warming_K == 2")
+    shipped = shipped.set_index("region").loc[real.index]
+    np.testing.assert_allclose(real["median"], shipped["median"])
