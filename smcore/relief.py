@@ -17,7 +17,7 @@ SEA_KEEPS = 300.0  # km of sea over which air forgets the land behind it (e-fold
 
 @lru_cache(maxsize=1)
 def _fine():
-    """Axes (degrees), heights (m; sea: 0) and land (0 or 1) of the globe at 1/12 degree."""
+    """Axes (degrees), heights (m; 0 at sea and below) and land (0 or 1) of the globe."""
     with xr.open_dataset(RELIEF) as file:
         field = file["elevation"].astype("float32").load()
     heights, land = np.maximum(field.fillna(0).values, 0), field.notnull().values.astype("float32")
@@ -25,7 +25,7 @@ def _fine():
 
 
 def cells_of(lat, lon):
-    """Mean height in m, the sea as 0, and land fraction of the cells around points (lat, lon)."""
+    """Mean height in m, the sea as 0, and land fraction of cells with these centres (lat, lon)."""
 
     def overlap(source, target):
         start, end = np.sort([target[:-1], target[1:]], axis=0)[:, :, None]
