@@ -118,8 +118,8 @@ def sunshine(lat):
     day = 2 * np.pi / 365 * (15 + MONTH_DAYS * np.arange(12)[:, None])
     tilt, phi = 0.409 * np.sin(day - 1.39), np.deg2rad(lat)
     sunset = np.arccos(np.clip(-np.tan(phi) * np.tan(tilt), -1, 1))
-    high = sunset * np.sin(phi) * np.sin(tilt) + np.cos(phi) * np.cos(tilt) * np.sin(sunset)
-    return 37.6 * (1 + 0.033 * np.cos(day)) * high
+    near, high = 37.6 * (1 + 0.033 * np.cos(day)), sunset * np.sin(phi) * np.sin(tilt)
+    return near * (high + np.cos(phi) * np.cos(tilt) * np.sin(sunset))
 
 
 def response(lat, lon):
@@ -209,13 +209,12 @@ class Weather:
         """Rain in standard deviations and temperature in K, two arrays (month, cell)."""
         seen, large = dict.fromkeys(MEMORY, 0), sum(SCALES[scale] for scale in LARGE)
         for (name, scale), (rows, columns) in self.kernels.items():
-            key, slow = (name, scale), DECADAL if scale in LARGE else 0.0
-            passes, stays = self.state[key]
+            key, (passes, stays) = (name, scale), self.state[name, scale]
             noise = passes = remembered(passes, self._draw(key, count), MEMORY[name])
-            if slow:
-                stays = remembered(stays, self._draw(key, count), DECADE)
-                noise = math.sqrt(1 - slow) * passes + math.sqrt(slow) * stays
-                stays = stays[-1]
+            if scale in LARGE:
+                slow = remembered(stays, self._draw(key, count), DECADE)
+                noise = math.sqrt(1 - DECADAL) * passes + math.sqrt(DECADAL) * slow
+                stays = slow[-1]
             self.state[key] = passes[-1], stays
             size = math.sqrt(SCALES[scale] / (1 if name == "rain" else large))
             seen[name] = seen[name] + size * smooth(noise, rows, columns)[:, self.cells]
