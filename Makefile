@@ -27,7 +27,7 @@ book: setup
 test: setup
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # The environment, once; again when requirements.txt has changed or the last attempt was cut short.
 # PIP_ARGS goes to pip: an index with the CPU build of torch, for example.

@@ -16,13 +16,14 @@ import xarray as xr
 
 import smcore
 from smcore.baselines import climatology, delta_change, ensemble_mean
-from smcore.config import NETWORKS, Study
+from smcore.config import Study
 from smcore.demo import make_archive, truth
 from smcore.fusion import predict
 from smcore.grids import cell_area
 from smcore.metrics import rmsd
 from smcore.prepare import prepare
 from smcore.prepared import open_predictors, open_reference, open_static
+from smcore.profile import NETWORKS
 from smcore.training import fit, load, open_inputs
 from smcore.ynet import count_parameters
 

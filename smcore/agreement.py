@@ -1,45 +1,47 @@
 """How far sources agree on a trend, and how like two maps of trends are."""
 
+from functools import partial
+
 import numpy as np
 import xarray as xr
 from scipy.ndimage import label
 
+from smcore import baselines, demo, grids, prepared, product, regrid
 from smcore.metrics import area_share, correlation, together, variance_ratio
-from smcore.ssmi import index_options, months_for
+from smcore.seasons import annual_mean
+from smcore.ssmi import INDICES, interannual_std
 from smcore.trends import false_discovery_rate, trend
 
 CELLS = ("lat", "lon")
 
 
-def scenario_trends(read, experiments, *, study, indices, baseline, std, tested=None, **options):
-    """Trends of each scenario, read as an index or as water content.
+def scenario_trends(
+    read, experiments, *, study, indices, baseline, std, tested=None, mean=annual_mean
+):
+    """``slope`` per decade, and ``p_value`` of a tested index, by experiment_id and index.
 
-    Parameters
-    ----------
-    read : function
-        From an experiment_id to its months in m3 m-3 (time, lat, lon and any others).
-    experiments : sequence of str
-        Scenarios of `study`, whose future is the period of the trends.
-    indices, baseline, std : sequence of str, pair of str, xr.DataArray
-        Readings of the trend, years that define an index, and the standard deviation of the
-        sources; each index as :func:`smcore.ssmi.index_options` takes it.
-    tested : str, optional
-        The index whose trend is tested in each cell; of the others ``p_value`` is NaN.
-    **options
-        Further ones of :func:`smcore.trends.trend`, such as ``mean=seasonal_mean``.
-
-    Returns
-    -------
-    xr.Dataset
-        ``slope`` per decade and ``p_value`` of a tested index (experiment_id, index, lat, lon).
+    `read` gives the months of an experiment_id in m3 m-3 (time, lat, lon and any others), and
+    `mean` takes months to years. The period is the future of `study`. `indices` are readings of
+    the trend: "ssmi", divided by the series' own standard deviation over the years `baseline`, as
+    in the paper; "ssmi_sources", divided by `std`, see :func:`smcore.ssmi.interannual_std`; and
+    "theta", the water content itself. Of indices other than `tested`, ``p_value`` is NaN.
     """
-    index_options(tested or indices[0], baseline, std)  # refuses a wrong name before all the work
+    options = {
+        "ssmi": {"baseline": baseline},
+        "ssmi_sources": {"baseline": baseline, "standard_deviation": std},
+        "theta": {},
+    }
+    for index in [*indices, tested or indices[0]]:
+        if index not in options:
+            raise ValueError(f"`index` must be one of {', '.join(options)}, got {index!r}")
     found = {}
     for name in experiments:  # one after the other: months of a product are large
-        theta = months_for(read, name, study=study, baseline=baseline)
+        theta = read(name)
+        if int(baseline[0]) < int(study.periods.future[0]):
+            theta = xr.concat([read("historical"), theta], "time", combine_attrs="drop_conflicts")
         by_index = {}
         for index in indices:
-            given = index_options(index, baseline, std) | {"test": index == tested} | options
+            given = options[index] | {"mean": mean, "test": index == tested}
             by_index[index] = trend(theta, study.periods.future, **given)
         found[name] = together(by_index, dim="index")
     return together(found, dim="experiment_id")
@@ -57,25 +59,12 @@ def check_alpha(alpha):
 def agreement(trends, *, alpha=0.05):
     """How far the sources agree on the sign of a trend, and how many of them are sure of it.
 
-    Parameters
-    ----------
-    trends : xr.Dataset
-        ``slope``, with the dimension ``source_id``, and with or without ``p_value``.
-    alpha : float, default: 0.05
-        Level of each source's own test.
-
-    Returns
-    -------
-    xr.Dataset
-        ``sign`` of the majority (-1, 0 for a draw, 1), ``same_sign``, the share of the sources
-        with that sign (of a draw: with either), and, of tested trends, ``significant``, the share
-        that has that sign and a p-value below `alpha`. Shares lie in 0 to 1 and are of the
-        sources that have a slope; NaN where none has.
-
-    Notes
-    -----
-    The simple approach of the IPCC's sixth report hatches what fewer than 80 % of the models
-    agree on (Gutiérrez et al. 2021, doi:10.1017/9781009157896.021, Cross-Chapter Box Atlas.1).
+    Of ``slope`` and, where it was tested, ``p_value`` (source_id and any others): ``sign`` of the
+    majority (0 for a draw), ``same_sign``, the share of the sources with that sign (of a draw: with
+    either), and ``significant``, the share with that sign and a p-value below `alpha`. Shares are
+    in 0 to 1, of the sources that have a slope; NaN where none has. The IPCC's sixth report hatches
+    what fewer than 80 % of the models agree on (Gutiérrez et al. 2021,
+    doi:10.1017/9781009157896.021, Cross-Chapter Box Atlas.1).
     """
     check_alpha(alpha)
     slope = trends["slope"]
@@ -103,23 +92,9 @@ def share_by_region(condition, area, regions):
 def shares(trends, area, regions, *, alpha=0.05):
     """Shares of area that dry and that wet, that do so significantly, and after correction.
 
-    Parameters
-    ----------
-    trends : xr.Dataset
-        ``slope`` and ``p_value``. Each map, over lat and lon, is one family of tests; further
-        dimensions are kept.
-    area : xr.DataArray
-        Area of the cells (lat, lon).
-    regions : dict of str to xr.DataArray of bool
-        Masks (lat, lon) by name.
-    alpha : float, default: 0.05
-        Level of the test in each cell; twice that is the false discovery rate.
-
-    Returns
-    -------
-    xr.Dataset
-        In % of each ``region``: ``drier``, ``wetter``, and the same with ``_significant`` (p below
-        `alpha`) and with ``_corrected``.
+    Of ``slope`` and ``p_value`` (lat, lon and any others; each map is one family of tests), in % of
+    the `area` of each of the `regions`, masks by name: ``drier``, ``wetter``, and the same with
+    ``_significant``, p below `alpha`, and ``_corrected``, at a false discovery rate of twice that.
     """
     check_alpha(alpha)
     slope, p_value = trends["slope"], trends["p_value"]
@@ -138,27 +113,13 @@ def shares(trends, area, regions, *, alpha=0.05):
 
 
 def likeness(estimate, reference, area, regions):
-    """How like two maps of slopes are, region by region.
+    """How like two maps of slopes are, by ``region``, in all but the median weighted with `area`.
 
-    Parameters
-    ----------
-    estimate, reference : xr.DataArray
-        Slopes with dimensions lat, lon, in the same units; further ones are kept, and broadcast
-        where only one of them has them.
-    area : xr.DataArray
-        Area of the cells (lat, lon): the weight in all but the median.
-    regions : dict of str to xr.DataArray of bool
-        Masks (lat, lon) by name.
-
-    Returns
-    -------
-    xr.Dataset
-        By ``region``: ``same_sign``, % of the area in which both differ from zero to the same side;
-        ``correlation`` of the patterns; ``std_ratio``, the ratio of the standard deviations over
-        the cells, below 1 where a signal is damped; ``regression``, the slope of a line through
-        `estimate` over `reference`, their product; ``median_ratio`` of the cells; ``skill``, 1 less
-        the mean squared difference over the mean square of `reference`: 1 is perfect, 0 as good
-        as no trend at all, negative worse.
+    ``same_sign``, % of the area in which both differ from zero to the same side; ``correlation`` of
+    the patterns; ``std_ratio``, below 1 where a signal is damped; ``regression``, the slope of a
+    line through `estimate` over `reference`; ``median_ratio`` of the cells; ``skill``, 1 less the
+    mean squared difference over the mean square of `reference`: 0 is as good as no trend at all.
+    `regions` are masks by name; dimensions beside lat and lon are kept and broadcast.
     """
     by_region = {}
     for name, mask in regions.items():
@@ -177,20 +138,10 @@ def likeness(estimate, reference, area, regions):
 
 
 def largest_patch(mask, area):
-    """The largest connected patch of a mask: its share of a whole, and where it lies.
+    """The largest patch of a mask, of cells that share an edge: its ``share`` of `area` in %.
 
-    Parameters
-    ----------
-    mask : xr.DataArray of bool
-        Dimensions lat, lon. Cells that share an edge are connected.
-    area : xr.DataArray
-        Area of the cells (lat, lon); zero or NaN outside the whole that the share is of.
-
-    Returns
-    -------
-    xr.Dataset
-        ``share`` in %, ``centre_lat`` and ``centre_lon``, weighted with the area, in degrees;
-        NaN where `mask` is empty.
+    `area` is zero or NaN outside the whole that the share is of, and weights the mean position,
+    ``centre_lat`` and ``centre_lon``. All three are NaN where `mask` is empty.
     """
     mask = mask.transpose(*CELLS)
     area = area.transpose(*CELLS).fillna(0)
@@ -206,3 +157,47 @@ def largest_patch(mask, area):
             "centre_lon": (weights * mask["lon"]).sum() / weights.sum(),
         }
     )
+
+
+def product_and_sources(study, static, *, indices=INDICES, **asked):
+    """Trends of the product, and of the sources in its cells, as :func:`scenario_trends` has them.
+
+    `static` holds the fine grid and its land; the standard deviation is that of historical years.
+    """
+    read = partial(prepared.open_predictors, study)
+    std = interannual_std(read("historical"), study.periods.historical)
+    asked |= {"study": study, "experiments": study.experiments, "indices": indices}
+    sources = grids.on_cells_of(scenario_trends(read, std=std, **asked), static["land"])
+    std = regrid.upsampled(std, static).assign_attrs(std.attrs)
+    return scenario_trends(partial(_product, study), std=std, **asked), sources
+
+
+def water_trends(study, static, experiments):
+    """Slopes of the annual water content per decade on the fine grid, by the name of the estimate.
+
+    The products of all presets; ``delta_change``, whose slope is that of the raw ensemble mean;
+    ``delta_change_31``, with smoothed anomalies; and the ``truth`` of a synthetic study.
+    """
+
+    def raw(run):
+        return prepared.open_predictors(study, run).mean("source_id")
+
+    def smooth(run):
+        months = xr.concat([raw("historical"), raw(run)], "time")
+        return baselines.anomalies(months, train_period=study.periods.train, years=31)
+
+    def on_fine(months):
+        return regrid.upsampled(annual_mean(months), static).where(static["land"])
+
+    def slope(read, mean=annual_mean):
+        asked = {"indices": ["theta"], "baseline": study.periods.future, "std": None, "mean": mean}
+        return scenario_trends(read, experiments, study=study, **asked)["slope"].squeeze("index")
+
+    found = {f"ynet_{name}": slope(partial(_product, one)) for name, one in study.presets.items()}
+    found |= {"delta_change": slope(raw, on_fine), "delta_change_31": slope(smooth, on_fine)}
+    known = {"truth": slope(lambda run: demo.truth(study, run)["theta"])} if study.synthetic else {}
+    return found | known
+
+
+def _product(study, experiment_id):
+    return product.open_product(study.product(experiment_id)).load()

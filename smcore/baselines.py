@@ -7,135 +7,103 @@ It is NaN where the reference never has a value.
 
 import numpy as np
 import xarray as xr
+from scipy import stats
 
 from smcore.regrid import upsampled
-from smcore.seasons import monthly_climatology
+from smcore.seasons import monthly_climatology, months_covered
 
 PENALTIES = 10.0 ** np.arange(-3, 5)  # of ridge, per month, in units of a source's variance
 ROWS = 4  # of the fine grid at a time: 165 MB of ridge's predictors at the paper's size
-
-
-def ensemble_mean(predictors, reference, *, train_period):
-    """Mean of the sources, interpolated to the fine grid; nothing is learned.
+ARGUMENTS = """
 
     Parameters
     ----------
     predictors : xr.DataArray
-        Volumetric water content with dimensions source_id, time, lat, lon (coarse grid), one
-        value per month.
+        Volumetric water content, dimensions source_id, time, lat, lon (coarse grid), monthly.
     reference : xr.DataArray
-        Volumetric water content with dimensions time, lat, lon (fine grid).
+        Volumetric water content, dimensions time, lat, lon (fine grid).
     train_period : pair of str
-        First and last date, both included. Only checked, so that all baselines are called
-        the same way.
+        First and last date to learn from, both included.
 
     Returns
     -------
     xr.DataArray
-        Estimate in the units of `reference`, with its lat and lon and the time of
-        `predictors`.
+        Estimate in the units of `reference`, on its grid, for every month of `predictors`.
 
     Raises
     ------
     ValueError
-        If `predictors` has no source_id, if units differ, if the fine grid reaches beyond
-        the coarse cells, or if `reference` lacks a calendar month in `train_period`.
-
-    Notes
-    -----
-    Bilinear between the centres of coarse cells; in the outer half of the outermost cells
-    the value of the centre is held. Where a coarse cell is missing, the weights are shared
-    among its neighbours. A month in which a source is missing is the mean of the others.
+        If `predictors` have no source_id, units differ, the fine grid reaches beyond the coarse
+        cells, or a side that is learned from lacks a calendar month in `train_period`.
     """
-    _check(predictors, reference)
-    _in_train_period(reference, train_period, "reference")
+
+
+def _baseline(function):
+    """A baseline, with the arguments that all of them take added to its docstring."""
+    function.__doc__ += ARGUMENTS
+    return function
+
+
+@_baseline
+def ensemble_mean(predictors, reference, *, train_period):
+    """Mean of the sources, interpolated to the fine grid; nothing is learned.
+
+    Bilinear between the centres of coarse cells, beyond the outermost the value of the centre is
+    held. Neighbours share the weights of a missing coarse cell, other sources those of a source.
+    """
+    _observed(predictors, reference, train_period)
     estimate = upsampled(predictors.mean("source_id"), reference)
     return _finished(estimate, reference, "ensemble mean")
 
 
+@_baseline
 def bias_removed(predictors, reference, *, train_period):
     """The interpolated ensemble mean less its mean bias in each cell.
 
-    Parameters, result and errors are those of :func:`ensemble_mean`. The bias is the difference
-    of the means over all months of `train_period`, which `predictors` therefore have to hold as
-    well: the ensemble's own season is kept. Taken by calendar month, the same would be
-    :func:`delta_change`.
+    The bias is that of all months of `train_period` together: the ensemble keeps its own season.
     """
-    _check(predictors, reference)
-    observed = _in_train_period(reference, train_period, "reference")
+    observed = _observed(predictors, reference, train_period)
     estimate = upsampled(predictors.mean("source_id"), reference)
-    past = _in_train_period(estimate, train_period, "predictors")
+    past = in_train_period(estimate, train_period, "predictors")
     bias = past.mean("time", dtype=float) - observed.mean("time", dtype=float)
     return _finished(estimate - bias.astype("float32"), reference, "bias removed")
 
 
+@_baseline
 def climatology(predictors, reference, *, train_period):
-    """The reference's mean of the calendar month: no weather, no change.
-
-    Parameters, result and errors are those of :func:`ensemble_mean`; the climatology is that
-    of the months of `reference` in `train_period`. Of `predictors`, only the time is used.
-    """
-    _check(predictors, reference)
-    seasonal_cycle = monthly_climatology(_in_train_period(reference, train_period, "reference"))
-    estimate = seasonal_cycle.sel(month=predictors["time"].dt.month).drop_vars("month")
+    """The reference's mean of the calendar month: no weather, no change."""
+    cycle = monthly_climatology(_observed(predictors, reference, train_period))
+    estimate = cycle.sel(month=predictors["time"].dt.month).drop_vars("month")
     return _finished(estimate, reference, "climatology")
 
 
+@_baseline
 def delta_change(predictors, reference, *, train_period, years=1):
     """The reference's climatology plus the interpolated anomaly of the ensemble mean.
 
-    Parameters, result and errors are those of :func:`ensemble_mean`. Climatology and anomaly
-    are taken by calendar month, each from its own months in `train_period`, which
-    `predictors` therefore have to hold as well. `years` smooths the anomaly, as in
-    :func:`anomalies`.
-
-    References
-    ----------
-    Maraun and Widmann (2018), Statistical Downscaling and Bias Correction for Climate
-    Research, Cambridge University Press, doi:10.1017/9781107588783
+    `years` smooths the anomaly, as in :func:`anomalies`. Maraun and Widmann (2018), Statistical
+    Downscaling and Bias Correction for Climate Research, doi:10.1017/9781107588783
     """
-    _check(predictors, reference)
-    _in_train_period(reference, train_period, "reference")
+    _observed(predictors, reference, train_period)
     anomaly = anomalies(predictors, train_period=train_period, years=years)
     return with_climatology(anomaly, reference, train_period=train_period)
 
 
 def with_climatology(anomaly, reference, *, train_period):
-    """The reference's climatology plus the mean of the sources' anomalies, interpolated.
-
-    Parameters
-    ----------
-    anomaly : xr.DataArray
-        From :func:`anomalies`, dimensions source_id, time, lat, lon (coarse grid).
-    reference, train_period
-        As in :func:`ensemble_mean`.
-
-    Returns
-    -------
-    xr.DataArray
-        Estimate for every month of `anomaly`.
-    """
+    """The reference's climatology plus the mean of the sources' :func:`anomalies`, interpolated."""
     cycle = climatology(anomaly, reference, train_period=train_period)
     estimate = upsampled(anomaly.mean("source_id"), reference) + cycle
     return _finished(estimate, reference, "delta change")
 
 
+@_baseline
 def mean_variance_scaling(predictors, reference, *, train_period):
     """The interpolated ensemble mean with the reference's mean and standard deviation.
 
-    Parameters, result and errors are those of :func:`ensemble_mean`. Both sides are taken by
-    cell and calendar month, each from its own months in `train_period`, which `predictors`
-    therefore have to hold as well. Where the ensemble mean does not vary, the reference's
-    climatology is left.
-
-    Notes
-    -----
-    ``mean_r + (x - mean_x) * std_r / std_x``. The sources' weather cancels in their mean, so
-    the factor inflates what is left, the change included (Maraun 2013).
-
-    References
-    ----------
-    Maraun (2013), Journal of Climate 26, 2137-2143, doi:10.1175/JCLI-D-12-00821.1
+    By cell and calendar month: ``mean_r + (x - mean_x) * std_r / std_x``, the climatology where
+    the ensemble mean does not vary. The sources' weather cancels in their mean, so the factor
+    inflates what is left, the change included (Maraun 2013, Journal of Climate 26, 2137-2143,
+    doi:10.1175/JCLI-D-12-00821.1).
     """
 
     def scaled(x, past, observed):
@@ -148,49 +116,24 @@ def mean_variance_scaling(predictors, reference, *, train_period):
     return _finished(estimate, reference, "mean and variance scaling")
 
 
+@_baseline
 def quantile_delta_mapping(predictors, reference, *, train_period, years=31):
     """The ensemble mean's change of each quantile, added to that quantile of the reference.
 
-    Parameters
-    ----------
-    predictors, reference, train_period
-        As in :func:`ensemble_mean`; `predictors` have to hold `train_period` as well.
-    years : int, default: 31
-        Odd length of the centred window around a year, in which the rank of its value is
-        found; at both ends of the record it takes the years that are there.
-
-    Returns
-    -------
-    xr.DataArray
-        As :func:`ensemble_mean`.
-
-    Raises
-    ------
-    ValueError
-        As :func:`ensemble_mean`, or if `years` is even.
-
-    Notes
-    -----
-    For each cell and calendar month, with the quantile functions ``Q`` of the training period
-    and the rank ``p`` of the value ``x`` in the window: ``Q_r(p) + x - Q_x(p)``. Additive,
-    because the theta of a model is on a scale of its own, without a common zero (Koster et al.
-    2009), so that its ratios mean nothing for the reference. Quantiles are linear between the
-    points ``(k - 1/2) / n``, and held beyond them.
-
-    References
-    ----------
-    Cannon et al. (2015), Journal of Climate 28, 6938-6959, doi:10.1175/JCLI-D-14-00754.1
-
-    Koster et al. (2009), Journal of Climate 22, 4322-4335, doi:10.1175/2009JCLI2832.1
+    By cell and calendar month, with the quantile functions ``Q`` of the training period and the
+    rank ``p`` of the value ``x`` in a centred window of `years`, an odd number, cut at the ends of
+    the record: ``Q_r(p) + x - Q_x(p)`` (Cannon et al. 2015, Journal of Climate 28, 6938-6959,
+    doi:10.1175/JCLI-D-14-00754.1). Additive, because the theta of a model is on a scale of its own
+    without a common zero (Koster et al. 2009, Journal of Climate 22, 4322-4335,
+    doi:10.1175/2009JCLI2832.1). Quantiles are linear between the points ``(k - 1/2) / n``, and
+    held beyond them.
     """
     _require_middle_year(years)
 
     def mapped(x, past, observed):
         return xr.apply_ufunc(
             _quantile_delta,
-            x,
-            past.rename(time="past"),
-            observed.rename(time="observed"),
+            *(x, past.rename(time="past"), observed.rename(time="observed")),
             kwargs={"years": years},
             input_core_dims=[[time, "lat", "lon"] for time in ("time", "past", "observed")],
             output_core_dims=[["time", "lat", "lon"]],
@@ -204,47 +147,23 @@ def quantile_delta_mapping(predictors, reference, *, train_period, years=31):
     return _finished(estimate, reference, "quantile delta mapping")
 
 
+@_baseline
 def ridge(predictors, reference, *, train_period, validation_period):
     """The reference's climatology plus a weighted sum of the sources' anomalies.
 
-    Parameters
-    ----------
-    predictors, reference, train_period
-        As in :func:`ensemble_mean`, with no dimension more. `predictors` have to hold every
-        month of `reference` in both periods.
-    validation_period : pair of str
-        First and last date, both included, outside `train_period`. Of `PENALTIES`, the one with
-        the smallest squared error over all cells and months of this period is taken.
-
-    Returns
-    -------
-    xr.DataArray
-        As :func:`ensemble_mean`; the attribute ``penalty`` holds the one that was taken.
-
-    Raises
-    ------
-    ValueError
-        As :func:`ensemble_mean`; if `predictors` have another dimension or lack a month, or if
-        `validation_period` overlaps `train_period` or has no value of `reference`.
-
-    Notes
-    -----
-    Each fine cell has its own weights, fitted by least squares on `train_period`; all share the
-    penalty on the sum of their squares. Anomalies are from the calendar month's mean, those of
-    the sources interpolated and in units of their standard deviation. A missing value
-    of a source counts as its climatology. The largest penalty leaves little but the climatology.
-
-    References
-    ----------
+    Each fine cell has its own weights, fitted by least squares; all share the one of `PENALTIES`
+    on the sum of their squares that has the smallest squared error in `validation_period`, outside
+    `train_period`; the attribute ``penalty`` holds it. `predictors` have no further dimension and
+    every month of `reference` in both periods. Anomalies are from the calendar month's mean, those
+    of the sources interpolated and in units of their standard deviation, 0 where one is missing.
     Hoerl and Kennard (1970), Technometrics 12, 55-67, doi:10.1080/00401706.1970.10488634
     """
-    _check(predictors, reference)
+    past = _observed(predictors, reference, train_period).compute()
     if set(predictors.dims) != {"source_id", "time", "lat", "lon"}:
         raise ValueError(
             "`predictors` must have the dimensions source_id, time, lat, lon and no other, got "
             f"{predictors.dims}; select one experiment"
         )
-    past = _in_train_period(reference, train_period, "reference").compute()
     later = reference.sel(time=slice(*validation_period)).compute()
     if past.indexes["time"].intersection(later.indexes["time"]).size or later.isnull().all():
         raise ValueError(
@@ -284,29 +203,12 @@ def ridge(predictors, reference, *, train_period, validation_period):
 def anomalies(predictors, *, train_period, years=1):
     """Deviation from the mean of the calendar month in a period, smoothed over years.
 
-    Parameters
-    ----------
-    predictors : xr.DataArray
-        Any field with the dimension time, whole years of months.
-    train_period : (str, str)
-        First and last year of the mean, both included.
-    years : int, default: 1
-        Odd length of a running mean over the same calendar month, centred; at both ends of
-        the record it takes the years that are there. Later months of a model run tell nothing
-        of the reference.
-
-    Returns
-    -------
-    xr.DataArray
-        As `predictors`.
-
-    Raises
-    ------
-    ValueError
-        If `years` is even, or `predictors` lacks a calendar month in `train_period`.
+    `years`, an odd number, are those of a centred running mean over the same calendar month; at
+    both ends of the record it takes the years that are there, since later months of a model run
+    tell nothing of the reference.
     """
     _require_middle_year(years)
-    past = monthly_climatology(_in_train_period(predictors, train_period, "predictors"))
+    past = monthly_climatology(in_train_period(predictors, train_period, "predictors"))
     month = predictors["time"].dt.month
     anomaly = (predictors - past.sel(month=month)).drop_vars("month")
     if years == 1:
@@ -323,7 +225,8 @@ def _require_middle_year(years):
         raise ValueError(f"`years` must be odd, so that the mean has a middle year, got {years}")
 
 
-def _check(predictors, reference):
+def _observed(predictors, reference, train_period):
+    """The reference in the training period, once both sides are what a baseline needs."""
     if "source_id" not in predictors.dims:
         raise ValueError(
             f"`predictors` must have the dimension source_id, got {predictors.dims}; "
@@ -334,17 +237,18 @@ def _check(predictors, reference):
         raise ValueError(
             f"`predictors` must have the units of `reference`, {units[1]!r}, got {units[0]!r}"
         )
+    return in_train_period(reference, train_period, "reference")
 
 
-def _in_train_period(field, train_period, name):
+def in_train_period(field, train_period, name):
+    """`field`, called `name`, in the training period; ValueError if a calendar month is missing."""
     selected = field.sel(time=slice(*train_period))
     months = np.unique(selected["time"].dt.month.values)
     if len(months) < 12:
-        times = field["time"].values
         raise ValueError(
             f"`train_period` must hold every calendar month of `{name}`, got {train_period[0]} to "
             f"{train_period[1]} with {len(months)} of them, but `{name}` covers "
-            f"{str(times[0])[:7]} to {str(times[-1])[:7]}"
+            f"{months_covered(field)}"
         )
     return selected
 
@@ -354,14 +258,12 @@ def _by_calendar_month(adjust, predictors, reference, train_period):
 
     `x` holds all years, `past` and `observed` the training period of `x` and of the reference.
     """
-    _check(predictors, reference)
-    observed = _in_train_period(reference, train_period, "reference")
-    _in_train_period(predictors, train_period, "predictors")
+    observed = _observed(predictors, reference, train_period)
+    in_train_period(predictors, train_period, "predictors")
     interpolated = upsampled(predictors.mean("source_id"), reference)
+    months = observed.groupby("time.month")
     parts = [
-        adjust(
-            x, x.sel(time=slice(*train_period)), observed.sel(time=observed.time.dt.month == month)
-        ).astype("float32")
+        adjust(x, x.sel(time=slice(*train_period)), months[month]).astype("float32")
         for month, x in interpolated.groupby("time.month")
     ]
     return xr.concat(parts, "time").sortby("time")
@@ -378,15 +280,9 @@ def _quantile_delta(x, past, observed, years):
 
 
 def _quantile(sample, probability):
-    """Quantiles along the first axis, each cell's own: Hazen's, as ``numpy.quantile`` has it."""
-    ordered = np.sort(sample, axis=0)  # missing values last
-    last = np.maximum(np.isfinite(sample).sum(axis=0) - 1, 0)
-    position = np.clip(probability * (last + 1) - 0.5, 0, last)
-    low = position.astype(int)
-    at_low, at_high = (
-        np.take_along_axis(ordered, index, axis=0) for index in (low, np.minimum(low + 1, last))
-    )
-    return at_low + (position - low) * (at_high - at_low)
+    """Hazen's quantiles along the first axis, each cell's own, of the values that are there."""
+    sample = sample.astype(float)
+    return stats.quantile(sample, probability, method="hazen", axis=0, nan_policy="omit")
 
 
 def _beside(anomaly, reference):
@@ -411,7 +307,6 @@ def _ridge_weights(x, y):
 def _finished(estimate, reference, long_name):
     land = reference.notnull().any("time")
     estimate = estimate.where(land).transpose(..., "time", "lat", "lon").rename("theta")
-    estimate.attrs = {"long_name": long_name}
-    if "units" in reference.attrs:
-        estimate.attrs["units"] = reference.attrs["units"]
+    units = {"units": reference.attrs["units"]} if "units" in reference.attrs else {}
+    estimate.attrs = {"long_name": long_name} | units
     return estimate

@@ -16,17 +16,16 @@ def change_rate(theta, *, period, baseline, months=None, region=None):
     Parameters
     ----------
     theta : xr.DataArray
-        Volumetric water content, one value per month along ``time``, with lat and lon;
-        further dimensions are kept. Holds both periods.
+        Volumetric water content, one value per month along ``time``, with lat, lon and any others.
     period, baseline : pair of str
         First and last year, both included.
     months : sequence of int, optional
-        Calendar months, 1 to 12; of a season that crosses New Year, the year is that of its
-        January. Default: all.
+        Calendar months, 1 to 12, by default all; a season that crosses New Year belongs to the
+        year of its January.
     region : xr.DataArray or mapping, optional
         A mask (lat, lon), or a box ``dict(south=, north=, west=, east=)`` in degrees: cells are
         weighted with cos(lat), to which the areas of evenly spaced ones are proportional. Or
-        the weights themselves, as numbers. Default: all cells.
+        the weights themselves, as floats. Default: all cells.
 
     Returns
     -------
@@ -47,45 +46,19 @@ def change_rate(theta, *, period, baseline, months=None, region=None):
 def regional_means(theta, *, regions):
     """Area means of several regions, month by month: all that their change rates depend on.
 
-    Parameters
-    ----------
-    theta : xr.DataArray
-        Volumetric water content with lat and lon; further dimensions are kept.
-    regions : mapping of str to region
-        Each a mask, a box or weights, as in :func:`change_rate`; None for all cells.
-
-    Returns
-    -------
-    xr.DataArray
-        In the units of `theta`, loaded, dimensions ``region`` and ``time`` last.
-
-    Raises
-    ------
-    ValueError
-        If a region holds no cell with a value, or is not of the form it has to have.
+    `regions` are masks, boxes or weights by name, as :func:`change_rate` takes them, None for all
+    cells. In the units of `theta`, loaded, with the dimensions ``region`` and ``time`` last.
     """
-    means = [_area_mean(theta, region, f"region {key!r}") for key, region in regions.items()]
-    result = xr.concat(means, xr.Variable("region", list(regions)))
-    return result.transpose(..., "region", "time").assign_attrs(theta.attrs)
+    means = {key: _area_mean(theta, region, f"region {key!r}") for key, region in regions.items()}
+    by_region = together(means, dim="region").transpose(..., "region", "time")
+    return by_region.assign_attrs(theta.attrs)
 
 
 def regional_runs(read, experiments, *, regions):
     """Regional means of each scenario, after those of the historical run that it continues.
 
-    Parameters
-    ----------
-    read : function
-        From an experiment_id, "historical" or one of `experiments`, to its months (time, lat, lon
-        and any others) in m3 m-3.
-    experiments : sequence of str
-        Scenarios.
-    regions : mapping of str to region
-        As for :func:`regional_means`.
-
-    Returns
-    -------
-    xr.DataArray
-        In m3 m-3, dimension ``experiment_id`` before those of :func:`regional_means`.
+    `read` gives the months of an experiment_id, "historical" or one of `experiments`. Dimension
+    ``experiment_id`` stands before those of :func:`regional_means`.
     """
     past = regional_means(read("historical"), regions=regions)
     runs = {name: regional_means(read(name), regions=regions) for name in experiments}
@@ -96,23 +69,8 @@ def regional_runs(read, experiments, *, regions):
 def portrait(series, *, periods, baseline):
     """Change rates in % by part of the year and period.
 
-    Parameters
-    ----------
-    series : xr.DataArray
-        One value per month along ``time``, such as :func:`regional_means`; holds all periods.
-    periods, baseline : sequence of pairs of str, pair of str
-        First and last year of each period and of what they are compared with, both included.
-
-    Returns
-    -------
-    xr.DataArray
-        Dimensions ``part`` (annual, MAM, JJA, SON, DJF, Jan, ..., Dec) and ``period``
-        ("2021-2040") follow those of `series` without time.
-
-    Raises
-    ------
-    ValueError
-        If a period holds no year with all months of a part.
+    `series` has one value per month along ``time``, which gives way to ``part`` (annual, MAM, JJA,
+    SON, DJF, Jan, ..., Dec) and ``period`` ("2021-2040"), the last dimensions.
     """
     by_part = [
         xr.concat([_rate(series, period, baseline, months) for period in periods], "period")
@@ -123,44 +81,36 @@ def portrait(series, *, periods, baseline):
 
 
 def beside_sources(rates):
-    """Change rates of a product beside those of its sources.
+    """Change rates in % of a product beside those of its sources, from a :func:`portrait` of both.
 
-    Parameters
-    ----------
-    rates : xr.DataArray
-        In %, from :func:`portrait`, dimension ``source_id``: first of all the product.
-
-    Returns
-    -------
-    xr.Dataset
-        In %: ``change`` of the product; ``sources_median``, ``sources_min``, ``sources_max``; and
-        ``same_sign``, the share of the sources that have the sign of the product.
+    First along ``source_id`` comes the product, whose rates are ``change``; ``sources_median``,
+    ``sources_min`` and ``sources_max`` are those of the others, ``same_sign`` the share of them, in
+    %, that has the sign of the product.
     """
     change, sources = rates.isel(source_id=0, drop=True), rates.isel(source_id=slice(1, None))
-    result = xr.Dataset({"change": change})
+    result = {"change": change}
     for name in ("median", "min", "max"):
         result[f"sources_{name}"] = getattr(sources, name)("source_id")
-    result["same_sign"] = 100 * (np.sign(sources) == np.sign(change)).mean("source_id")
-    return result
+    same = np.sign(sources) == np.sign(change)
+    return xr.Dataset(result | {"same_sign": 100 * same.mean("source_id")})
 
 
-def delta_change(raw, reference, *, regions, train_period, years=31):
+def delta_change(raw, reference, *, regions, train_period):
     """Regional means of the reference's seasonal cycle plus the smoothed anomalies of a simulation.
 
-    `raw` is the simulation in m3 m-3, from :func:`regional_means` with the same `regions`, and
-    `reference` the field (time, lat, lon). Cycle and anomalies are those of `train_period`; `years`
-    is the length of the running mean.
+    `raw` is the simulation, from :func:`regional_means` with the same `regions`, and `reference`
+    the field (time, lat, lon). Both are taken about `train_period`, running means over 31 years.
     """
     observed = regional_means(reference.sel(time=slice(*train_period)).load(), regions=regions)
     cycle = monthly_climatology(observed).sel(month=raw["time"].dt.month).drop_vars("month")
-    return cycle + anomalies(raw, train_period=train_period, years=years)
+    return cycle + anomalies(raw, train_period=train_period, years=31)
 
 
 def other_baselines(series, periods):
-    """:func:`portrait` of the last period against each baseline within the historical run.
+    """A portrait of the last period against each ``baseline`` within the historical run, in %.
 
-    `periods` are those of a study: its baseline, 1985-2004, and its training, test and historical
-    years take their turn along the dimension ``baseline``.
+    These are the baseline of the study's `periods`, 1985-2004, and their training, test and
+    historical years.
     """
     pairs = [periods.baseline, ("1985", "2004"), periods.train, periods.test, periods.historical]
     rates = {
@@ -172,44 +122,28 @@ def other_baselines(series, periods):
 
 
 def amounts(series, *, period, baseline):
-    """Mean in the baseline, and the change of the mean until a period in 10-3, year by year.
+    """Mean in the baseline, and the change of the mean until a period in 10-3, by season.
 
-    Parameters
-    ----------
-    series : xr.DataArray
-        One value per month along ``time``, in m3 m-3; further dimensions are kept.
-    period, baseline : pair of str
-        First and last year, both included.
-
-    Returns
-    -------
-    xr.DataArray
-        With dimension ``quantity`` (baseline, change) first, in place of time.
+    `series` has one value per month along ``time``, in m3 m-3, which gives way to ``part`` (annual,
+    MAM, JJA, SON, DJF) and ``quantity`` (baseline, change) as the first dimensions.
     """
-    later, earlier = _means(series, period, baseline, None)
-    return together({"baseline": earlier, "change": 1000 * (later - earlier)}, dim="quantity")
+    found = {}
+    for part in ("annual", *SEASONS):
+        later, earlier = _means(series, period, baseline, PARTS[part])
+        both = {"baseline": earlier, "change": 1000 * (later - earlier)}
+        found[part] = together(both, dim="quantity")
+    return together(found, dim="part")
 
 
 def two_averages(theta, *, period, baseline, months=None, region=None):
-    """The ratio of area means beside the mean of the cells' ratios, and why they differ.
+    """The ratio of area means beside the mean of the cells' ratios, and why they differ, in %.
 
-    Parameters
-    ----------
-    theta : xr.DataArray
-        Volumetric water content, dimensions time, lat, lon, one value per month. A cell that
-        lacks one of the months asked for takes no part.
-    period, baseline, months, region
-        First and last years, calendar months, and cells: as for :func:`change_rate`, which
-        also says what is refused.
-
-    Returns
-    -------
-    pd.Series
-        In %: ``ratio_of_means``, the change rate; ``mean_of_ratios``, that of the cells' own
-        rates, weighted by area (a cell without water in the baseline has none); ``drier_half``
-        and ``wetter_half``, the change rates of the cells that make up the drier half of the
-        area in the baseline, and of the others; ``drier_half_water``, the share of the water
-        that the drier half holds then: its weight in the ratio of means.
+    ``ratio_of_means`` is the change rate, ``mean_of_ratios`` that of the cells' own rates, weighted
+    by area (a cell without water in the baseline has none). ``drier_half`` and ``wetter_half`` are
+    the change rates of the cells that make up the drier half of the area in the baseline, and of
+    the others; ``drier_half_water`` is the share of the water that the drier half holds then: its
+    weight in the ratio of means. A cell of `theta` (time, lat, lon) that lacks one of the `months`
+    takes no part; `region` is a mask, a box or weights.
     """
     if set(theta.dims) != {"time", "lat", "lon"}:
         raise ValueError(f"`theta` must have the dimensions time, lat, lon, got {theta.dims}")
@@ -218,24 +152,25 @@ def two_averages(theta, *, period, baseline, months=None, region=None):
     cells = cells.to_dataframe().astype(float).dropna().query("area > 0").sort_values("before")
     if cells.empty:
         raise ValueError("`region` must contain values of `theta`, got only NaN; choose land")
-    area, wet = cells["area"], cells["before"] > 0
+    area, wet = cells["area"], cells[cells["before"] > 0]
     dry = area.cumsum() - area / 2 <= area.sum() / 2
-    ratios = 100 * (cells["after"] / cells["before"] - 1)
     parts = {"ratio_of_means": dry | True, "drier_half": dry, "wetter_half": ~dry}
     water = cells[["after", "before"]].mul(area, axis=0)
     water = pd.DataFrame({name: water[part].sum() for name, part in parts.items()}).T
     result = 100 * (water["after"] / water["before"] - 1)
-    result["mean_of_ratios"] = np.average(ratios[wet], weights=area[wet])
+    ratios = 100 * (wet["after"] / wet["before"] - 1)
+    result["mean_of_ratios"] = np.average(ratios, weights=wet["area"])
     result["drier_half_water"] = 100 * water["before"]["drier_half"] / water["before"].iloc[0]
     return result
 
 
-def both_averages(theta, *, regions, period, baseline):
-    """:func:`two_averages` of the year and its seasons in several regions, as rows of a table."""
+def both_averages(theta, *, regions, **periods):
+    """The two averages of the year and its seasons in several regions, as rows of a table.
+
+    `periods` are `period` and `baseline`, pairs of a first and a last year.
+    """
     found = {
-        (name, part): two_averages(
-            theta, period=period, baseline=baseline, months=PARTS[part], region=region
-        )
+        (name, part): two_averages(theta, months=PARTS[part], region=region, **periods)
         for name, region in regions.items()
         for part in ("annual", *SEASONS)
     }

@@ -1,95 +1,57 @@
 """The words of a judgement: what was found beside what a statement says, and how sure it is."""
 
 import re
+from itertools import groupby
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from smcore.config import LABELS, label
+from smcore.config import SCENARIOS, label
 
 SCENARIO = re.compile(r"ssp\d{3}")
-PAPER_SCENARIOS = ("ssp126", "ssp245", "ssp370", "ssp585")
 
 
 def finding(found, agrees, *, region, interval="", note="", reason=""):
-    """What a chapter found for one claim.
+    """What a chapter found for one claim, as a dict.
 
-    Parameters
-    ----------
-    found : str
-        The computed counterpart as it is to be printed, with its unit.
-    agrees : bool or None
-        Whether it is what the claim says; None where that cannot be said.
-    region : str
-        The area that it was computed for.
-    interval : str, optional
-        Between what it may lie, and of what kind that interval is.
-    note : str, optional
-        Variant of the definition, where the paper leaves it open.
-    reason : str, optional
-        Why it cannot be said whether it agrees. By default: the text gives no definition.
+    The counterpart as it is printed, with its unit; whether it is what the claim says, None where
+    that cannot be said, and why not (by default: the text gives no definition); the area it was
+    computed for; between what it may lie, with the kind of that interval; the definition taken.
     """
     agrees = None if agrees is None else bool(agrees)
-    return {
-        "found": str(found),
-        "agrees": agrees,
-        "interval": interval,
-        "region": region,
-        "note": note,
-        "reason": reason,
-    }
+    words = {"interval": interval, "region": region, "note": note, "reason": reason}
+    return {"found": str(found), "agrees": agrees} | words
 
 
 def judged(findings, claims, experiments):
-    """Findings of a chapter, without a judgement where a scenario is missing.
+    """Findings by claim id, without a judgement where `experiments` lack a scenario of the claim.
 
-    Parameters
-    ----------
-    findings : dict
-        By claim id, as :func:`finding` makes them.
-    claims : list of dict
-        As in ``data/paper_claims.yml``. A claim is about the scenarios that its ``experiment``
-        names, and about all four of the paper where it names none, such as "all" or
-        "low to high".
-    experiments : sequence of str
-        Scenarios that the findings come from.
-
-    Returns
-    -------
-    dict
-        The same findings. One that lacks a scenario keeps its number, but has ``agrees`` None,
-        a ``reason``, and ``lacking``, which keeps it from a verdict on any data.
+    Such a finding keeps its number, but has ``agrees`` None, a ``reason``, and ``lacking``, which
+    keeps it from a verdict on any data.
     """
-    by_id = {claim["id"]: claim for claim in claims}
-    result = {}
+    by_id, result = {claim["id"]: claim for claim in claims}, dict(findings)
     for name, one in findings.items():
-        lacking = _lacking(by_id[name], experiments)
-        if lacking:
-            one = one | {"agrees": None, "reason": _without(lacking), "lacking": lacking}
-        result[name] = one
+        if gone := lacking(by_id[name], experiments):
+            result[name] = one | {"agrees": None, "reason": without(gone), "lacking": gone}
     return result
 
 
-def _lacking(claim, experiments):
-    """Scenarios that a claim is about and that are not among `experiments`."""
-    needed = SCENARIO.findall(str(claim.get("experiment", ""))) or PAPER_SCENARIOS
+def lacking(claim, experiments):
+    """Scenarios that `experiments` lack of those that a claim names, or of all if it names none."""
+    needed = SCENARIO.findall(str(claim.get("experiment", ""))) or SCENARIOS
     return [name for name in needed if name not in experiments]
 
 
-def _without(lacking):
-    return f"this study has no {', '.join(lacking)}: name it under `experiments` of the profile"
+def without(scenarios):
+    """The reason that a study lacks these."""
+    return f"this study has no {', '.join(scenarios)}: name it under `experiments` of the profile"
 
 
 def between_sources(values, form="{:+.3f}"):
-    """The range of a statistic over the sources, in words.
+    """The range over the sources, and scenarios if there are, in words: ``sources 41 to 77 %``.
 
-    Parameters
-    ----------
-    values : xr.DataArray
-        Dimension ``source_id``, or that and ``experiment_id``: then over both.
-    form : str, default: "{:+.3f}"
-        How a number is written, with its unit behind it where it has one.
+    `form` is how a number is written, with its unit behind it where it has one.
     """
     over = "sources and scenarios" if "experiment_id" in values.dims else "sources"
     number, _, unit = form.partition("}")
@@ -97,39 +59,21 @@ def between_sources(values, form="{:+.3f}"):
     return f"{over} {low} to {high}{unit}"
 
 
-def by_scenario(values, form="{:+.3f}"):
-    """A statistic of each scenario in words: ``SSP1-2.6 +0.010, SSP5-8.5 -0.020``.
-
-    Parameters
-    ----------
-    values : xr.DataArray
-        Dimension ``experiment_id``.
-    form : str, default: "{:+.3f}"
-        How a number is written.
-    """
-    names = values["experiment_id"].values
-    return ", ".join(
-        f"{LABELS[name]} {form.format(float(values.sel(experiment_id=name)))}" for name in names
-    )
+def listed(values, form="{:+.3f}"):
+    """A value, or those of one dimension: ``SSP1-2.6 +0.010, SSP5-8.5 -0.020``."""
+    if not values.dims:
+        return form.format(values.item())
+    named = zip(values[values.dims[0]].values, values.values)
+    return ", ".join(f"{label(name)} {form.format(value)}" for name, value in named)
 
 
 def level_with_best(scores, *, within):
-    """The names whose score is the highest, or so close to it that the difference says nothing.
+    """The names whose score is less than `within` below the highest, the best first.
 
-    Parameters
-    ----------
-    scores : pd.Series
-        By name; the higher the better.
-    within : float
-        A score less than this below the highest is level with it.
-
-    Returns
-    -------
-    list of str
-        The best first.
+    `scores` is a pd.Series by name, the higher the better.
     """
     ranked = scores.sort_values(ascending=False, kind="stable")
-    return list(ranked.index[ranked > ranked.iloc[0] - within])
+    return list(ranked.index[ranked > ranked.max() - within])
 
 
 def median_and_range(values, form="{:.0f}"):
@@ -168,22 +112,12 @@ def direction(rate, same_sign):
 
 
 def nearest_to_truth(rates, *, within=0.03):
-    """How far datasets are from the truth, as a table with the nearest first.
+    """How far datasets are from the truth, the nearest first, as a table; without truth, empty.
 
-    Parameters
-    ----------
-    rates : xr.DataArray
-        Change rates in %, dimension dataset and any others.
-    within : float, default: 0.03
-        A network (``ynet_<preset>``) is level with the best one where its skill is less than
-        this below.
-
-    Returns
-    -------
-    pd.DataFrame
-        ``distance``, the mean absolute difference in percentage points; ``skill``, 1 less the
-        mean squared difference over the mean square of the truth; ``level``, as above. Empty
-        where there is no ``truth`` among the datasets.
+    `rates` are change rates in %, (dataset, ...). ``distance`` is the mean absolute difference in
+    percentage points; ``skill`` 1 less the mean squared difference over the mean square of the
+    truth; ``level`` marks the networks (``ynet_...``) whose skill is less than `within` below the
+    best of them.
     """
     if "truth" not in rates["dataset"]:
         return pd.DataFrame(columns=["distance", "skill", "level"]).rename_axis("dataset")
@@ -245,24 +179,16 @@ def best_and_median(errors):
 def winners(scores, score, by, *, tolerance=0.01):
     """Which methods are best along the values of a switch: ``"a, b at 0 to 0.1; c at 0.2"``.
 
-    Parameters
-    ----------
-    scores : pd.DataFrame
-        One row for each method and value, with the columns ``method`` (ids), `by` and `score`.
-    score, by : str
-        The column of the score, of which lower is better, and that of the switch.
-    tolerance : float, default: 0.01
-        Share of the lowest score by which another one counts as equal to it.
+    `scores` has a row for each method and value of the switch `by`, with the columns ``method``
+    (ids), `by` and `score`, of which lower is better; what is within the share `tolerance` of the
+    lowest counts as equal to it.
     """
-    runs = []
+    best = {}
     for value, rows in scores.groupby(by):
-        best = rows["method"][rows[score] <= (1 + tolerance) * rows[score].min()]
-        methods = ", ".join(map(label, best))
-        if runs and runs[-1][0] == methods:
-            runs[-1][1].append(value)
-        else:
-            runs.append((methods, [value]))
-    return "; ".join(
-        f"{methods} at {' to '.join(f'{value:g}' for value in dict.fromkeys([at[0], at[-1]]))}"
-        for methods, at in runs
-    )
+        equal = rows[score] <= (1 + tolerance) * rows[score].min()
+        best[value] = ", ".join(map(label, rows["method"][equal]))
+    parts = []
+    for methods, run in groupby(best, best.get):
+        values = [f"{value:g}" for value in run]
+        parts.append(f"{methods} at {' to '.join(dict.fromkeys([values[0], values[-1]]))}")
+    return "; ".join(parts)

@@ -30,8 +30,10 @@ MOST_CELLS = 0.95  # share of the cells with values that every month must have
 LAYER = (0.0, 0.1)  # m, as CMIP6 defines mrsos
 # Problems that let a study go on. Every other kind is an error: some a profile may accept
 # (`config.ACCEPTABLE`), the rest nothing but another file cures.
-WARNINGS = {"filled_month", "repeated_months", "undeclared_fill", "dry_cells", "clipped"}
-WARNINGS |= {"changing_mask", "depth"}
+WARNINGS = {
+    *("filled_month", "repeated_months", "undeclared_fill", "dry_cells", "clipped"),
+    *("changing_mask", "depth"),
+}
 
 
 @dataclass
@@ -65,8 +67,8 @@ class QualityReport:
         """Note a problem with a file, or with the series."""
         text = f"{where or f'{self.source_id} {self.experiment_id}'}: {words}"
         if kind in ACCEPTABLE:
-            text += f"; or accept {kind} for {self.source_id} in the profile: what then counts is "
-            text += ACCEPTABLE[kind]
+            accepting = f"accept {kind} for {self.source_id} in the profile"
+            text += f"; or {accepting}, to go by {ACCEPTABLE[kind]}"
         self.problems.append([kind, text])
 
     @property
@@ -108,10 +110,10 @@ def find_sources(directory):
     Returns
     -------
     pd.DataFrame
-        One row per file: ``source_id``, ``experiment_id``, ``variant_label``,
-        ``grid_label``, ``version``, ``first`` and ``last`` (YYYYMM), ``path``. A file of
-        another name has the facets of its attributes and no ``first`` and ``last``; those that
-        hold no monthly ``mrsos`` are listed in ``attrs["ignored"]``.
+        One row per file: ``source_id``, ``experiment_id``, ``variant_label``, ``grid_label``,
+        ``version``, ``first`` and ``last`` (YYYYMM), ``path``. A file of another name has the
+        facets of its attributes and no ``first`` and ``last``; those that hold no monthly
+        ``mrsos`` are listed in ``attrs["ignored"]``.
 
     Raises
     ------
@@ -151,20 +153,18 @@ def _facets_inside(path):
 
 
 def select_files(files, source_id, experiment_id, **facets):
-    """The rows of `find_sources` that make up one series; a ValueError says what there is instead.
+    """The rows of `find_sources` that make up one series; a `Problem` says what there is instead.
 
     Of the `facets`, ``variant_label`` and ``grid_label`` may be left out where there is only one;
     ``version``, such as ``v20190815``, is by default the newest.
     """
     here = files[(files["source_id"] == source_id) & (files["experiment_id"] == experiment_id)]
     if here.empty:
-        text = "no monthly mrsos in the archive; fetch it or leave the source out"
-        raise Problem("archive", text)
+        raise Problem("archive", "no monthly mrsos is there: fetch it or leave the source out")
     for facet in ("variant_label", "grid_label", "version"):
         found, value = sorted(set(here[facet])), facets.get(facet)
         if value is None and len(found) > 1 and facet != "version":
-            text = f"several values of {facet}, {found}: name one or keep one in the archive"
-            raise Problem("archive", text)
+            raise Problem("archive", f"{facet} is one of {found}: name one, or keep only one")
         if value not in (None, *found):
             raise Problem("archive", f"no {facet} {value}; there are {found}")
         value = value or found[-1]
@@ -185,8 +185,8 @@ def open_mrsos(directory, source_id, experiment_id, *, variant_label=None, perio
     period : (str, str), optional
         First and last year, both included; every month must be there.
     **options
-        ``grid_label`` and ``version`` of the files, the ``region`` needed, the rule for a
-        ``missing_first_month``, and the kinds of error ``accepted``: see `read_series`.
+        ``grid_label`` and ``version`` of the files, the ``region`` needed (a Domain), the kinds of
+        error ``accepted`` (of `config.ACCEPTABLE`), ``missing_first_month="climatology"``.
 
     Returns
     -------
@@ -197,10 +197,8 @@ def open_mrsos(directory, source_id, experiment_id, *, variant_label=None, perio
 
     Raises
     ------
-    FileNotFoundError
-        If the archive holds no monthly mrsos.
-    ValueError
-        If the series cannot be used; the message has a line for each problem of each file.
+    FileNotFoundError, ValueError
+        If the archive holds no monthly mrsos, or the series has problems: a line for each.
     """
     options |= {"variant_label": variant_label, "period": period}
     theta, report = read_series(find_sources(directory), source_id, experiment_id, **options)
@@ -220,31 +218,12 @@ def read_series(
     accepted=(),
     **facets,
 ):
-    """One series with a report of what it holds; bad files are reported, not raised.
+    """theta(time, lat, lon) in m3 m-3 of one series, None if it has errors, and its QualityReport.
 
-    Parameters
-    ----------
-    files : pd.DataFrame
-        From `find_sources`.
-    period : (str, str), optional
-        First and last year, both included.
-    region : Domain, optional
-        Where the values are needed, by default everywhere: only there and up to `MARGIN`
-        degrees around it they are read and checked.
-    missing_first_month : {"refuse", "climatology"}
-        ``climatology``: if the first month of `period` is missing, and only this one, it is the
-        mean of that calendar month over the following ten years.
-    accepted : tuple of str
-        Kinds of error that do no harm here, out of `config.ACCEPTABLE`.
-    **facets
-        ``variant_label``, ``grid_label`` and ``version``, where there are several.
-
-    Returns
-    -------
-    theta : xr.DataArray or None
-        In m3 m-3, (time, lat, lon) in ascending order, missing over the ocean; None where the
-        report has an error. Where xESMF is installed also the dimensions of an irregular grid.
-    report : QualityReport
+    `files` are from `find_sources`; only values in the `region` (a Domain) and `MARGIN` around it
+    are read and checked; `accepted` kinds of error do no harm. With ``missing_first_month`` as
+    "climatology" a first month that alone is missing in the `period` is the mean of that calendar
+    month over the next ten years. Irregular grids keep their dimensions (xESMF must be there).
     """
     report, parts, theta = QualityReport(source_id, experiment_id, accepted=[*accepted]), [], None
     with collecting(report.problems, f"{source_id} {experiment_id}"):
@@ -277,34 +256,30 @@ def _read_file(row, region, report):
     months = _months(dataset)
     mrsos = native.on_axes(dataset["mrsos"])
     if not is_rectilinear(mrsos) and not all(map(importlib.util.find_spec, ("xesmf", "esmpy"))):
-        text = f"mrsos has dimensions {mrsos.dims}, not (time, lat, lon): unstructured and "
-        text += "curvilinear grids need xESMF (conda env create -f environment.yml); or leave the "
-        raise Problem("grid", text + "source out")
+        text = f"mrsos has dimensions {mrsos.dims}: unstructured and curvilinear grids need xESMF "
+        raise Problem("grid", text + "(environment.yml has it); or leave the source out")
     try:
         theta = volumetric_water_content(mrsos)
     except ValueError as error:
         raise Problem("units", f"{error}: fetch the file as the archive has it") from error
-    _check_name(row, dataset.attrs, months, report)
-    _check_depth(dataset, row.path, report)
+    _note(row, dataset, months, report)
     space = [str(size) for dim, size in mrsos.sizes.items() if dim != "time"]
     report.grid = " x ".join(space) + (" cells" if len(space) == 1 else "")
-    report.calendar = dataset["time"].attrs.get("calendar", "standard")
-    report.tracking_ids.append(str(dataset.attrs.get("tracking_id", "")))
-    report.licence = report.licence or _licence(str(dataset.attrs.get("license", "")))
 
     theta = theta.drop_vars(set(theta.coords) - {"lat", "lon"}).assign_coords(time=months)
     theta.attrs["path"] = str(row.path)
     if not is_rectilinear(theta):
         return theta
-    if region is None:
-        return native.ascending(theta)
-    if outside := uncovered(theta, region):
-        raise Problem("region", outside)
-    edges = {"lat": (region.south, region.north), "lon": (region.west, region.east)}
-    for axis, (low, high) in edges.items():
-        low, high, centres = low - MARGIN, high + MARGIN, theta[axis].values
-        if axis == "lat" or (low >= -180 and high <= 180):  # else it lies beyond the date line
-            theta = theta.isel({axis: (centres >= low) & (centres <= high)})
+    if region is not None:
+        if outside := uncovered(theta, region):
+            raise Problem("region", outside)
+        needed = {"lat": (region.south - MARGIN, region.north + MARGIN)}
+        needed["lon"] = (region.west - MARGIN, region.east + MARGIN)
+        if needed["lon"][0] < -180 or needed["lon"][1] > 180:  # the margin crosses the date line
+            del needed["lon"]
+        for axis, (low, high) in needed.items():
+            centres = theta[axis].values
+            theta = theta.isel({axis: (low <= centres) & (centres <= high)})
     return native.ascending(theta)
 
 
@@ -324,40 +299,37 @@ def _months(dataset):
         if holds and (days > 20).all() and middle.nunique() >= months.nunique():
             months = middle
     if daily or months.nunique() * 2 < months.size:
-        text = "more than one step a month: fetch monthly means, table Lmon"
-        raise Problem("frequency", text)
+        raise Problem("frequency", "more than one step a month: fetch monthly means, table Lmon")
     return months
 
 
-def _check_name(row, attributes, months, report):
-    held = {facet: str(attributes.get(facet, "")).strip() for facet in FACETS}
-    differ = [f"{key} {held[key]}" for key in FACETS if held[key] not in ("", getattr(row, key))]
+def _note(row, dataset, months, report):
+    """Note what a file says of itself, and where its name and its layer are not what they seem."""
+    held = {name: str(value).strip() for name, value in dataset.attrs.items()}
+    differ = [key for key in FACETS if held.get(key, "") not in ("", getattr(row, key))]
     text = "the name disagrees with {}: fetch it again, or give it the name of what it is"
     if differ:
-        raise Problem("facets", text.format(f"the attributes, {', '.join(differ)}"))
+        words = ", ".join(f"{key} {held[key]}" for key in differ)
+        raise Problem("facets", text.format(f"the attributes, {words}"))
     inside = f"{months.min():%Y%m}-{months.max():%Y%m}"
     if f"{row.first}-{row.last}" != inside:
         report.add("file_name", text.format(f"what it holds, months {inside}"), row.path)
 
+    report.calendar = dataset["time"].attrs.get("calendar", "standard")
+    report.tracking_ids.append(held.get("tracking_id", ""))
+    licence = held.get("license", "")
+    short = re.search(r"Creative Commons (.+?) ?(\d\.\d)", licence)
+    short = short or re.search(r"(CC[ -](?:BY[A-Z-]*|0))[ -]?(\d\.\d)", licence)
+    report.licence = report.licence or (" ".join(short.groups()) if short else licence[:60])
 
-def _check_depth(dataset, path, report):
     name = next((name for name in ("depth", "sdepth", "sdepth1") if name in dataset), None)
     bounds = dataset.get(dataset[name].attrs.get("bounds", f"{name}_bnds")) if name else None
-    if bounds is None or bounds.size < 2:
-        return
-    edges = np.ravel(bounds)[:2].astype(float).round(4)
-    report.depth = "{:g}-{:g} m".format(*edges)
-    if not np.allclose(edges, LAYER, atol=1e-3) and "depth" not in dict(report.problems):
-        text = f"depth bounds {report.depth}; CMIP6 defines 0-0.1 m, which is used"
-        report.add("depth", text, path)
-
-
-def _licence(text):
-    """Short form of a licence in the words of CMIP6."""
-    match = re.search(r"Creative Commons (.+?) ?(\d\.\d)", text) or re.search(
-        r"(CC[ -](?:BY[A-Z-]*|0))[ -]?(\d\.\d)", text
-    )
-    return " ".join(match.groups()) if match else text[:60]
+    if bounds is not None and bounds.size >= 2:
+        edges = np.ravel(bounds)[:2].astype(float).round(4)
+        report.depth = "{:g}-{:g} m".format(*edges)
+        if not np.allclose(edges, LAYER, atol=1e-3) and "depth" not in dict(report.problems):
+            text = f"depth bounds {report.depth}; CMIP6 defines 0-0.1 m, which is used"
+            report.add("depth", text, row.path)
 
 
 def _series(parts, rows, period, missing_first_month, report):
@@ -400,7 +372,7 @@ def _check_values(theta, report):
     water = native.within(theta, FILL_LIMITS)
     held, space = water.notnull(), [dim for dim in theta.dims if dim != "time"]
     wettest = theta.where(held, -np.inf).max("time")
-    survey = xr.Dataset(
+    counted = xr.Dataset(
         {
             "undeclared_fills": theta.notnull().sum() - held.sum(),
             "dry_cells": (np.isfinite(wettest) & (wettest <= DRY)).sum(),
@@ -408,27 +380,26 @@ def _check_values(theta, report):
             "clipped_high": (water > 1).sum(),
             "minimum": water.min(),
             "maximum": water.max(),
-            "mean": water.mean(),
-            "land": wettest > DRY,
-            "valid": held.sum(space),
         }
-    ).compute()
+    )
+    survey = {"mean": water.mean(), "land": wettest > DRY, "valid": held.sum(space)}
+    survey = counted.assign(survey).compute()
     months, valid = theta.indexes["time"], survey["valid"].values
     fewest, most = valid.min(), valid.max()
     if not fewest:
-        text = f"no value in {(valid == 0).sum()} of {valid.size} months "
-        raise Problem("missing_values", text + f"({shown(months[valid == 0])}): fetch them again")
+        empty = months[valid == 0]
+        text = f"no value in {empty.size} of {valid.size} months ({shown(empty)}): fetch them again"
+        raise Problem("missing_values", text)
 
-    counts = ("undeclared_fills", "dry_cells", "clipped_low", "clipped_high")
-    for name in (*counts, "minimum", "maximum"):
+    for name in counted:
         setattr(report, name, survey[name].item())
-    fills, dry, low, high = (getattr(report, name) for name in counts)
     report.land_share = 100 * float(survey["land"].mean())
     extremes = f"{report.minimum:.3g} to {report.maximum:.3g} m3 m-3"
-    if fills:
+    if fills := report.undeclared_fills:
         report.add("undeclared_fill", f"{fills} undeclared fill values, taken as missing")
-    if dry:
+    if dry := report.dry_cells:
         report.add("dry_cells", f"{dry} cells never hold water: ocean or ice, taken as missing")
+    low, high = report.clipped_low, report.clipped_high
     if low or high:
         text = f"{low} values below 0 and {high} above 1 m3 m-3, {extremes}; set to the limit"
         report.add("clipped", text)
@@ -437,9 +408,8 @@ def _check_values(theta, report):
         text = f"only {fewest} of {most} cells have values in some months ({partial}): fetch again"
         report.add("partial_months", text)
     elif fewest < most:
-        text = f"{fewest} to {most} cells have values, by month; those that lack one are taken "
-        report.add("changing_mask", text + "from their neighbours")
+        text = f"{fewest} to {most} cells have values, by month; neighbours fill the others"
+        report.add("changing_mask", text)
     if not (report.maximum > 0.01 and survey["mean"] < 1):
-        text = f"{extremes}: are the units those of the attributes? Fetch the files again"
-        report.add("magnitude", text)
+        report.add("magnitude", f"{extremes}: are the units those of the attributes? Fetch again")
     return water.where(survey["land"]).clip(0, 1)

@@ -4,6 +4,7 @@ import difflib
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -13,7 +14,6 @@ import yaml
 from pydantic import AfterValidator, Field, ValidationError, field_validator
 
 from smcore.profile import (
-    NETWORKS,  # noqa: F401  where its users look for it
     ROOT,
     DemoWorld,
     Domain,
@@ -33,22 +33,13 @@ ACCEPTABLE = {
     "partial_months": "the neighbours, in all months, for cells that lack a month",
     "magnitude": "the values as they are",
 }
-FOLDERS = {"cmip6_directory": "archive/CMIP6", "era5land_directory": "archive/ERA5-Land"}
-FOLDERS |= {"results": "results"}  # by default, below the study's directory
-SCENARIOS = ("ssp126", "ssp245", "ssp370", "ssp585")
-LABELS = {  # ids as a page shows them
-    "ssp126": "SSP1-2.6",
-    "ssp245": "SSP2-4.5",
-    "ssp370": "SSP3-7.0",
-    "ssp585": "SSP5-8.5",
-    "ensemble_mean": "ensemble mean",
-    "bias_removed": "bias removed",
-    "delta_change": "delta change",
-    "delta_change_31": "delta change, 31 years",
-    "mean_variance_scaling": "mean and variance scaling",
-    "quantile_delta_mapping": "quantile delta mapping",
-    "truth_coarse": "truth on the coarse grid",
+FOLDERS = {  # by default, below the study's directory
+    "cmip6_directory": "archive/CMIP6",
+    "era5land_directory": "archive/ERA5-Land",
+    "results": "results",
 }
+SCENARIOS = ("ssp126", "ssp245", "ssp370", "ssp585")
+LABELS = yaml.safe_load((ROOT / "data" / "labels.yml").read_text(encoding="utf-8"))
 
 
 def label(name):
@@ -76,7 +67,10 @@ def _near(name, known, otherwise):
 
 
 def _from_root(path):
-    return ROOT / Path(os.path.expandvars(str(path))).expanduser()
+    found = os.path.expandvars(str(path))
+    if unset := re.search(r"\$(\w+|{\w+})", found):
+        raise ValueError(f"the variable {unset[0]} is not set; set it, or write the path in full")
+    return ROOT / Path(found).expanduser()
 
 
 def _existing(path):
@@ -155,7 +149,8 @@ class Study(Strict):
     # an ensemble of networks, one for each; by default one network with the seed of the preset
     seeds: Annotated[tuple[int, ...], AfterValidator(_once)] = ()
     model_table: Annotated[Place, AfterValidator(_existing)]
-    sources: Sources = Field(min_length=1)
+    # by default those that the table marks
+    sources: Sources = Field(default=None, min_length=1, validate_default=True)
     experiments: Experiments = Field(default=SCENARIOS, min_length=1)
     periods: Periods
     domain: Annotated[Domain, AfterValidator(_in_whole_cells)] = Domain()
@@ -171,22 +166,37 @@ class Study(Strict):
     # longitude, latitude
     sites: Annotated[dict[str, tuple[float, float]], AfterValidator(_in_the_domain)]
     directory: Place
-    cmip6_directory: Place
-    era5land_directory: Place
-    results: Place  # tables and numbers that the chapters leave
+    cmip6_directory: Place = Field(default=None, validate_default=True)
+    era5land_directory: Place = Field(default=None, validate_default=True)
+    # tables and numbers that the chapters leave
+    results: Place = Field(default=None, validate_default=True)
     demo: DemoWorld | None = None
     _named = field_validator("versions", "accepted", "demo")(_of_the_sources)
+
+    @field_validator("sources", mode="before")
+    @classmethod
+    def _of_the_table(cls, sources, info):
+        if sources is not None:
+            return sources
+        if "model_table" not in info.data:
+            raise ValueError("name the sources, or mend model_table, which marks them")
+        return list(_model_table(info.data["model_table"]).query("default25 == 'yes'").index)
+
+    @field_validator(*FOLDERS, mode="before")
+    @classmethod
+    def _below_the_directory(cls, place, info):
+        return place or info.data.get("directory", ROOT) / FOLDERS[info.field_name]
 
     @field_validator("compared", mode="before")
     @classmethod
     def _changes_of_presets(cls, compared, info):
-        if not isinstance(compared or {}, dict):
+        if not isinstance(compared := compared or {}, dict):
             raise ValueError("expected presets with their changes, such as anchored: {}")
         own = getattr(info.data.get("network"), "name", None)
-        changes = {name: keys or {} for name, keys in (compared or {}).items() if name != own}
-        for name, keys in changes.items():
-            changes[name] = {"name": name} | keys if isinstance(keys, dict) else keys
-        return changes
+        named = {name: keys or {} for name, keys in compared.items() if name != own}
+        for name, keys in named.items():
+            named[name] = {"name": name} | keys if isinstance(keys, dict) else keys
+        return named
 
     @classmethod
     def load(cls, profile, **overrides):
@@ -197,24 +207,23 @@ class Study(Strict):
         profile : str or Path
             Name of a profile in ``notebooks/profiles``, or the path of a YAML file.
         **overrides
-            Keys of the profile with other values. Mappings are merged into the profile's;
-            ``None``, also inside a mapping, means "as the profile says".
+            Keys of the profile with other values, mappings merged into the profile's; ``None``,
+            also inside a mapping, means "as the profile says".
 
         Raises
         ------
         FileNotFoundError
-            If there is no such profile; the message lists those that exist.
+            If there is no such profile, with those that exist.
         ValueError
-            If anything in it is wrong; the message lists every problem with its remedy.
+            If anything in it is wrong, with every problem and its remedy.
         """
         path = Path(profile)
         if path.suffix not in (".yml", ".yaml"):
             path = PROFILES / f"{profile}.yml"
         if not path.is_file():
             known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yml")))
-            raise FileNotFoundError(
-                f"there is no profile {str(profile)!r}: name one of {known}, or a .yml file"
-            )
+            text = f"there is no profile {str(profile)!r}"
+            raise FileNotFoundError(f"{text}: name one of {known}, or a .yml file")
         try:
             raw = yaml.safe_load(path.read_text())
         except yaml.YAMLError as error:
@@ -222,6 +231,7 @@ class Study(Strict):
         if not isinstance(raw, dict):
             raise ValueError(f"profile {path}: expected `key: value` lines, got {raw!r}")
         raw = _merge(raw, overrides) | {"name": path.stem}
+        raw["directory"] = raw.get("directory") or f"data/{path.stem}"
         problems, training = [], raw.pop("training", None) or {}
         if not isinstance(training, dict):
             problems = [f"training: {training!r}: expected `key: value` lines such as epochs: 3"]
@@ -229,12 +239,6 @@ class Study(Strict):
         raw["network"] = {"name": raw.get("network")} | training
         if isinstance(raw.get("seeds"), list | tuple) and raw["seeds"]:
             raw["network"]["seed"] = raw["seeds"][0]
-        table = _from_root(raw.get("model_table"))
-        if raw.get("sources") is None and table.is_file():
-            raw["sources"] = list(_model_table(table).query("default25 == 'yes'").index)
-        raw["directory"] = raw.get("directory") or f"data/{raw['name']}"
-        for key, folder in FOLDERS.items():
-            raw[key] = raw.get(key) or f"{raw['directory']}/{folder}"
         try:
             study = cls.model_validate(raw)
         except ValidationError as error:
@@ -266,19 +270,16 @@ class Study(Strict):
     @property
     def presets(self):
         """This study by the name of its network, and one like it for each compared preset."""
+        alone = self.model_copy(update={"compared": {}})
         networks = {self.network.name: self.network} | self.compared
-        return {
-            name: self.model_copy(update={"network": network, "compared": {}})
-            for name, network in networks.items()
-        }
+        return {name: alone.model_copy(update={"network": one}) for name, one in networks.items()}
 
     @property
     def members(self):
         """Studies with one network each: the members of the ensemble, or the study itself."""
-        if not self.seeds:
-            return (self,)
         networks = [self.network.model_copy(update={"seed": seed}) for seed in self.seeds]
-        return tuple(self.model_copy(update={"seeds": (), "network": one}) for one in networks)
+        studies = [self.model_copy(update={"seeds": (), "network": one}) for one in networks]
+        return tuple(studies) or (self,)
 
     @property
     def prepared(self):
@@ -301,18 +302,15 @@ class Study(Strict):
         return self.directory / "products" / f"{self.network.name}-{key}" / name
 
     def settings(self, *keys):
-        """Values by key, such as ``periods.train``, or ``models.NorESM2-LM.grid_label``.
+        """Plain values by key, for the records of what is kept; None where there is no such key.
 
-        For the records of what is kept: plain values, None where there is no such key.
+        ``periods.train``; ``models.NorESM2-LM.grid_label``, from the model table.
         """
         values = self.model_dump(mode="json")
-        values["models"] = self.models.astype(str).to_dict("index")
-        found = {}
+        found = dict.fromkeys(keys, values | {"models": self.models.astype(str).to_dict("index")})
         for key in keys:
-            value = values
             for part in key.split("."):
-                value = value.get(part) if isinstance(value, dict) else None
-            found[key] = value
+                found[key] = found[key].get(part) if isinstance(found[key], dict) else None
         return found
 
     @property
@@ -323,12 +321,9 @@ class Study(Strict):
             str(feature["properties"]["id"]): shapely.geometry.shape(feature["geometry"])
             for feature in collection["features"]
         }
-        unknown = sorted(set(self.study_area.countries) - set(shapes))
-        if unknown:
-            raise ValueError(
-                f"study_area.countries: {unknown}: no such codes in data/countries.geojson; "
-                "ISO 3166-1 numeric codes such as '156' are expected"
-            )
+        if unknown := sorted(set(self.study_area.countries) - set(shapes)):
+            text = f"study_area.countries: {unknown}: no such codes in data/countries.geojson"
+            raise ValueError(f"{text}; expected ISO 3166-1 numeric codes such as '156'")
         return shapely.union_all([shapes[code] for code in self.study_area.countries])
 
     @property
@@ -384,11 +379,10 @@ def _describe(model, problem):
     if where.startswith("network."):  # the profile's `training` changes the preset
         where = where.replace("network", "training", 1)
     if problem["type"] == "extra_forbidden":
-        for part in problem["loc"][:-1]:
-            if part in model.model_fields:
-                kind = model.model_fields[part].annotation
-                inner = [m for m in (kind, *get_args(kind)) if hasattr(m, "model_fields")]
-                model = inner[0] if inner else model  # a region may be named as one of its keys
+        for part in problem["loc"][:-1]:  # a region may be named as one of its keys
+            kind = getattr(model.model_fields.get(part), "annotation", None)
+            inner = [one for one in (kind, *get_args(kind)) if hasattr(one, "model_fields")]
+            model = inner[0] if inner else model
         known = list(model.model_fields)
         hint = _near(problem["loc"][-1], known, f"the keys are {', '.join(known)}")
         return f"{where}: {problem['input']!r}: unknown key; {hint}"
@@ -398,3 +392,8 @@ def _describe(model, problem):
     if isinstance(value, dict) and "name" in value:  # a network
         value = value["name"]
     return f"{where}: {value!r}: {message[0].lower() + message[1:]}"
+
+
+def labelled(table, **names):
+    """A pd.DataFrame with its ids, of rows and columns, as a page shows them, or as in `names`."""
+    return table.rename(index=names).rename(index=label, columns=label).rename_axis(index=None)

@@ -21,8 +21,8 @@ from scipy import sparse
 
 from smcore import world
 from smcore.defects import DEFECTS, FILL, to_netcdf
-from smcore.era5land import STANDARD_GRAVITY
 from smcore.grids import fine_grid
+from smcore.native import STANDARD_GRAVITY
 from smcore.progress import track
 from smcore.regrid import _edges, _interpolation_matrix, regrid
 from smcore.relief import RELIEF, Place, cells_of

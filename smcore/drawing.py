@@ -11,6 +11,7 @@ from string import ascii_letters
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
+import xarray as xr
 import yaml
 from matplotlib.colors import BoundaryNorm
 from matplotlib.ticker import MaxNLocator
@@ -94,6 +95,11 @@ def ordered(array, argument, *dims):
     return array.transpose(*dims)
 
 
+def alike(array, argument, field):
+    """The array with the dimensions of a field in their order; other coordinates are refused."""
+    return xr.align(field, ordered(array, argument, *field.dims), join="exact")[1]
+
+
 def figure_of(
     titles, height, *, columns=None, width=None, beside=0.45, layout="constrained", **options
 ):
@@ -130,25 +136,25 @@ def legend(fig, handles=None, **options):
 def colour_bar(fig, style, **place):
     """A bar with every level: in the axes `cax`, or below the axes `ax`."""
     mappable = plt.cm.ScalarMappable(style.norm, style.cmap)
-    place = {"orientation": "horizontal", "ticks": style.levels} | place
-    bar = fig.colorbar(mappable, **place)
+    bar = fig.colorbar(mappable, orientation="horizontal", ticks=style.levels, **place)
     bar.ax.set_xticklabels([numeral(level) for level in style.levels])
     bar.set_label(style.title, labelpad=1)
 
 
 def lines_of(panels, height, *, levels=None, style=None, **options):
-    """A figure with lines: `panels` has an array (line, x) by title, `levels` horizontal lines.
+    """A figure with lines (panel, line, x), and horizontal ones at `levels`, by name.
 
     Sources share one entry of the legend.
     """
-    fig, axes = figure_of(list(panels), height, **options)
-    for ax, lines in zip(axes, panels.values()):
-        sources = [name for name in lines[lines.dims[0]].values if look(name) is LOOKS["source"]]
-        entries = dict.fromkeys(sources, "_") if len(sources) > 1 else {}
-        entries |= {name: f"{len(sources)} sources" for name in [*entries][:1]}
-        for name, line in zip(lines[lines.dims[0]].values, lines):
+    dim, names, x = panels.dims[0], panels[panels.dims[1]].values, panels[panels.dims[2]]
+    fig, axes = figure_of(panels[dim].values, height, **options)
+    sources = [name for name in names if look(name) is LOOKS["source"]]
+    entries = dict.fromkeys(sources, "_") if len(sources) > 1 else {}
+    entries |= {name: f"{len(sources)} sources" for name in [*entries][:1]}
+    for ax, lines in zip(axes, panels):
+        for name, line in zip(names, lines):
             entry = {"label": entries.get(name, printed(name))}
-            ax.plot(line[line.dims[0]], line, **look(name) | entry | (style or {"marker": ""}))
+            ax.plot(x, line, **look(name) | entry | (style or {"marker": ""}))
         for (name, value), dash in zip((levels or {}).items(), ["--", ":", "-."]):
             ax.axhline(value, color="black", linewidth=0.8, linestyle=dash, label=printed(name))
         ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
@@ -159,7 +165,7 @@ def lines_of(panels, height, *, levels=None, style=None, **options):
 def series_of(series, argument, dims, height, **options):
     """Lines of `series` with dims (panel, line, x), and what they show beside them."""
     series, theta = ordered(series, argument, *dims), QUANTITIES["theta"]
-    fig, axes = lines_of(dict(zip(series[dims[0]].values, series)), height, **options)
+    fig, axes = lines_of(series, height, **options)
     units = written(series.attrs.get("units", theta.units))
     fig.supylabel(f"{series.attrs.get('long_name', theta.label)} ({units})", fontsize=7.5)
     return fig, axes
@@ -171,16 +177,16 @@ def mark(ax, x, y, name, **more):
     ax.plot(x, y, **{"markersize": 5, "label": printed(name)} | look(name) | edge | more)
 
 
-def tables_of(panels, quantity, height, *, shrink=1, **options):
-    """A figure of coloured cells: `panels` has cells (rows, columns) and their texts by title."""
+def tables_of(cells, text, quantity, height, *, shrink=1, **options):
+    """A figure of coloured cells (panel, row, column) and their texts, with one colour bar."""
     style = QUANTITIES[quantity]
-    fig, axes = figure_of(list(panels), height, **options)
+    fig, axes = figure_of(cells[cells.dims[0]].values, height, **options)
+    rows, columns = (cells[dim].to_index().get_level_values(-1) for dim in cells.dims[1:])
+    heads = {"yticklabels": rows, "xticklabels": [printed(name) for name in columns]}
     colours = {"norm": style.norm, "cmap": style.cmap, "cbar": False, "linewidths": 0.3}
-    for ax, (cells, text) in zip(axes, panels.values()):
-        rows, columns = (cells[dim].to_index().get_level_values(-1) for dim in cells.dims)
-        heads = {"yticklabels": rows, "xticklabels": [printed(name) for name in columns]}
-        numbers = {"annot": text, "fmt": "", "annot_kws": {"size": 6.5}}
-        sns.heatmap(cells.values, ax=ax, **heads, **numbers, **colours)
+    for ax, table, words in zip(axes, cells, text):
+        numbers = {"annot": words, "fmt": "", "annot_kws": {"size": 6.5}}
+        sns.heatmap(table.values, ax=ax, **heads, **numbers, **colours)
         ax.tick_params(length=0)
         ax.tick_params(axis="y", labelrotation=0)
         ax.set_facecolor(MISSING)

@@ -4,7 +4,6 @@ import shutil
 import tempfile
 import uuid
 import zipfile
-import zlib
 from functools import partial, reduce
 from pathlib import Path
 
@@ -14,9 +13,8 @@ import pandas as pd
 import xarray as xr
 
 from smcore import native
-from smcore.native import Problem, collecting, kind_of, shown
+from smcore.native import STANDARD_GRAVITY, Problem, collecting, kind_of, shown
 
-STANDARD_GRAVITY = 9.80665  # m s-2
 LAYERS = {"0-7cm": {"swvl1": 1.0}, "0-10cm": {"swvl1": 0.7, "swvl2": 0.3}}
 UNITS = {  # the first is what the store writes
     "swvl1": ("m**3 m**-3", "m3 m-3"),
@@ -50,15 +48,12 @@ def open_swvl(paths, *, depth="0-7cm", period=None):
     -------
     xr.DataArray
         theta(time, lat, lon) in m3 m-3, at least 0, loaded when it is used. ``time`` is the
-        first of each month, ``lat`` ascends, ``lon`` ascends in -180..180; missing over
-        the ocean.
+        first of each month, ``lat`` ascends, ``lon`` ascends in -180..180; missing over the ocean.
 
     Raises
     ------
-    FileNotFoundError
-        If there is no file.
-    ValueError
-        If files, variables, units, grids or months are not as expected; a line for each.
+    FileNotFoundError, ValueError
+        If there is no file, or one has other variables, units, grids or months: a line for each.
 
     Notes
     -----
@@ -70,11 +65,11 @@ def open_swvl(paths, *, depth="0-7cm", period=None):
     if depth not in LAYERS:
         raise ValueError(f"`depth` must be one of {', '.join(LAYERS)}, got {depth!r}")
     fields, problems = _read(paths, ("swvl1", "swvl2"))
-    held = {field.name: f"any file; {field.path} holds {field.name}" for field in fields}
+    held = {field.name: field.path for field in fields}
     for name in LAYERS[depth]:
         if name not in held and (held or not problems):
-            where = next(iter(held.values()), paths)
-            text = f"reference: no variable {name}, which depth {depth} needs, in {where}"
+            text = f"reference: no variable {name}, which depth {depth} needs, in {paths}"
+            text += "".join(f"; {path} holds {other}" for other, path in held.items())
             problems.append(["variable", f"{text}: fetch it from {PRODUCT}"])
     parts, layers = [], {}
     for field in fields:
@@ -120,26 +115,25 @@ def open_invariant(paths):
 
     Raises
     ------
-    FileNotFoundError
-        If there is no file.
-    ValueError
-        If a field cannot be had or the two are on different grids; a line for each problem.
+    FileNotFoundError, ValueError
+        If there is no file, or a field cannot be had, or the two are on different grids.
     """
     fields, problems = _read(paths, ("lsm", "z"))
     static = {}
     for field in fields:
         if field.name not in static:
             with collecting(problems, Path(field.path)):
-                static[field.name] = _fixed(field)
+                one = _on_axes(field).isel(time=0, drop=True, missing_dims="ignore")
+                static[field.name] = native.ascending(_load(one))
     if lacking := [name for name in ("lsm", "z") if name not in static]:
         text = f"reference: no invariant field {' and '.join(lacking)} in {paths}: expected lsm "
         text += "(0..1) and z (m2 s-2); fetch land_sea_mask and geopotential of ERA5-Land"
         problems.append(["variable", text])
     elif _is_folder(paths):
         problems = []  # both fields are there: what else the folder holds does not matter
-    native.on_one_grid(static.values(), problems)
+    kept = {field.name: field for field in native.on_one_grid(static.values(), problems)}
     _refuse(problems)
-    land_fraction, elevation = static["lsm"].clip(0, 1), static["z"] / STANDARD_GRAVITY
+    land_fraction, elevation = kept["lsm"].clip(0, 1), kept["z"] / STANDARD_GRAVITY
     land_fraction.attrs, elevation.attrs = {"units": "1"}, {"units": "m"}
     return xr.Dataset({"land_fraction": land_fraction, "elevation": elevation})
 
@@ -192,17 +186,15 @@ def _members(path):
                 tempfile.TemporaryDirectory(prefix=".", suffix=".part", dir=path.parent) as part,
                 zipfile.ZipFile(path) as archive,
             ):
-                inside = {name: zipfile.Path(archive, name) for name in archive.namelist()}
-                kinds = {name: kind_of(path) for name, path in inside.items() if path.is_file()}
+                inside = [one for one in archive.namelist() if not one.endswith("/")]
+                kinds = {name: kind_of(zipfile.Path(archive, name)) for name in inside}
                 wanted = [name for name, kind in kinds.items() if kind not in (None, "zip")]
-                Path(part, "all").mkdir()
-                archive.extractall(f"{part}/all", wanted)
+                (unpacked := Path(part, "all")).mkdir()
+                archive.extractall(unpacked, wanted)
                 for old in path.parent.iterdir():
                     if old.name.startswith(prefix):
                         shutil.rmtree(old)
-                Path(part, "all").rename(folder)
-        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-            raise Problem("unreadable", f"the zip is damaged ({error}): fetch it again") from error
+                unpacked.rename(folder)
         except OSError as error:
             text = f"the zip cannot be unpacked beside itself ({error}): make room, or unpack it "
             raise Problem("unreadable", text + "into a folder of the data") from error
@@ -232,10 +224,9 @@ def _open(path, names):
         raise Problem("unreadable", text) from error
     for name in held.intersection(names):
         # One variable at a time, because different types of level make no dataset; no index file.
-        options = {"filter_by_keys": {"shortName": name}, "time_dims": ("valid_time",)}
-        options |= {"indexpath": ""}
-        stored = {"cache": False, "decode_times": False, "backend_kwargs": options}
-        fields.append(xr.open_dataset(path, engine="cfgrib", **stored)[name])
+        one = {"filter_by_keys": {"shortName": name}, "time_dims": ("valid_time",), "indexpath": ""}
+        dataset = xr.open_dataset(path, engine="cfgrib", cache=False, decode_times=False, **one)
+        fields.append(dataset[name])
     return fields, sorted(held)
 
 
@@ -251,7 +242,7 @@ def _on_axes(field):
         names = {dim: "time" for dim in stamps[0].dims}
         field = field.rename(names) if names else field.expand_dims("time")
         field = field.assign_coords(time=("time", stamps[0].values.ravel(), stamps[0].attrs))
-    field = native.on_axes(field, keep=["expver"])
+    field = native.on_axes(field)
     # Coordinates are multiples of 0.01 degrees, in single precision: noise of 1e-5 degrees.
     return field.assign_coords({axis: field[axis].round(4) for axis in ("lat", "lon")})
 
@@ -260,22 +251,13 @@ def _load(field):
     """A field, read, without fill values; of ERA5 or else, in the last months, of ERA5T."""
     field = native.within(field.load(), LIMITS[field.name])
     if "expver" in field.dims:
-        field = reduce(
-            xr.DataArray.fillna, [field.isel(expver=k) for k in range(field.expver.size)]
-        )
+        field = reduce(xr.DataArray.fillna, field.transpose("expver", ...))
     empty = field.isnull().all(["lat", "lon"])
     if empty.any():
         months = f" in {shown(field.indexes['time'][empty.values])}" if empty.ndim else ""
         text = f"no value within {LIMITS[field.name]}{months}: fetch it again"
         raise Problem("missing_values", text)
     return field.transpose(..., "lat", "lon")
-
-
-def _fixed(field):
-    """A field without time."""
-    field = _on_axes(field)
-    field = field.isel(time=0, drop=True) if "time" in field.dims else field
-    return native.ascending(_load(field))
 
 
 def _monthly(field):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from smcore.claims import SCENARIO, between_sources, by_scenario, finding
+from smcore.claims import SCENARIO, between_sources, finding, listed
 from smcore.config import Region, label, paper_claims
 from smcore.grids import box_mask, cell_area
 from smcore.metrics import area_share, bootstrap_years, confidence_interval
@@ -10,22 +10,15 @@ from smcore.seasons import MONTHS, SEASONS
 
 CELLS = ("lat", "lon")
 PLATEAU = 3000  # m
+VARIANT = "SSMI by its own standard deviation over {}"
 NO_CELLS = "the study area has no cells to judge it by"
 
 
 def training_findings(history):
-    """When the training had converged, as the paper's claim on its loss may be read.
+    """When the training had converged: the first epoch within 1 % of the lowest loss.
 
-    Parameters
-    ----------
-    history : pd.DataFrame
-        Index epoch; column ``validation``, the loss in the validation years.
-
-    Returns
-    -------
-    dict
-        The finding ``loss-converged``: the first epoch within 1 % of the lowest loss. It cannot
-        be judged, since the paper gives no definition.
+    `history` (pd.DataFrame) has the losses ``validation`` by its index epoch. It is not judged,
+    since the paper gives no definition.
     """
     losses = history["validation"]
     found = f"epoch {losses.index[losses <= 1.01 * losses.min()][0]}"
@@ -40,11 +33,10 @@ def phase_shift(cycle, reference):
 
 
 def share_with_error(annual, claim, area, mask):
-    """Share of an area in % whose mean error keeps to a claim's threshold, and its interval.
+    """Share of a mask in % whose mean error keeps to a claim's threshold, such as "< 0.04".
 
-    `annual` is the mean absolute error of each year, (year, lat, lon), `claim` one of the paper's
-    with a ``threshold`` such as "< 0.04". Returns share, low and high, by draws of years; NaN where
-    `mask` is empty.
+    `annual` is the mean absolute error of each year, (year, lat, lon). Returns share, low and high,
+    by draws of years; NaN where `mask` is empty.
     """
     if not mask.any():
         return np.nan, np.nan, np.nan
@@ -61,69 +53,45 @@ def share_with_error(annual, claim, area, mask):
 def validation_findings(study, product, scores, statistics, annual, cycles, static, *, gap):
     """Findings by claim on what the paper says of its product in the test years.
 
-    Parameters
-    ----------
-    study : Study
-        Its regions and the name of its study area.
-    product : str
-        Id of the product that is meant.
-    scores, statistics : xr.Dataset
-        From :func:`smcore.validation.score_table` and :func:`smcore.metrics.taylor_statistics`,
-        of what the paper compares: `product`, ``ensemble_mean`` and the sources.
-    annual : xr.DataArray
-        Mean absolute error (dataset, year, lat, lon) of `product` and ``ensemble_mean``.
-    cycles : xr.DataArray
-        Mean annual cycles (dataset, site, month) of ``reference`` and ``ensemble_mean``.
-    static : xr.Dataset
-        ``study_area`` and ``elevation`` on the fine grid.
-    gap : xr.Dataset
-        ``low`` and ``high``, the interval of the MAE of `product` less that of ``ensemble_mean``.
+    `scores` and `statistics` (:func:`smcore.validation.score_table`,
+    :func:`smcore.metrics.taylor_statistics`) are of what the paper compares: the dataset `product`,
+    ``ensemble_mean`` and the sources. `annual` has the mean absolute errors of the first two
+    (dataset, year, lat, lon), `cycles` the mean annual cycles (dataset, site, month) of
+    ``reference`` and ``ensemble_mean``; `static` holds ``study_area`` and ``elevation``, `gap`
+    ``low`` and ``high`` of the MAE of `product` less that of ``ensemble_mean``.
     """
     claims, found, place = paper_claims(), {}, study.study_area.name
     area = cell_area(annual["lat"], annual["lon"])
     here = static["study_area"] & annual.notnull().all(["dataset", "year"])
-    boxes = {name: here & box_mask(annual, box) for name, box in study.regions.items()}
-    high, outer = here & (static["elevation"] > 3000), boxes["west"] | boxes["south"]
+    west, south = (box_mask(annual, study.regions[name]) for name in ("west", "south"))
+    plateau = here & (static["elevation"] > PLATEAU)
     for name, dataset, mask, region in (
         ("mae-area", product, here, place),
-        ("mae-plateau", product, high, f"{place} above 3000 m"),
-        ("mae-ensemble", "ensemble_mean", outer, f"west and south of {place}"),
+        ("mae-plateau", product, plateau, f"{place} above {PLATEAU} m"),
+        ("mae-ensemble", "ensemble_mean", here & (west | south), f"west and south of {place}"),
     ):
         share, low, high = share_with_error(annual.sel(dataset=dataset), claims[name], area, mask)
-        least, most = _agreeing(claims[name])
-        found[name] = finding(
-            f"{share:.1f} %",
-            **_unless_empty(least <= share <= most, mask),
-            region=region,
-            interval="" if np.isnan(share) else f"years {low:.1f} to {high:.1f} %",
-            note=f"agrees from {least:g} to {most:g} %",
-        )
+        words = {"region": region, "note": f"agrees {_written(claims[name])} %"}
+        words["interval"] = f"years {low:.1f} to {high:.1f} %" if mask.any() else ""
+        agrees = _unless_empty(_fits(share, claims[name]), mask)
+        found[name] = finding(f"{share:.1f} %", **agrees, **words)
     claim, errors = claims["mae-inner-mongolia"], annual.sel(dataset=product).mean("year")
-    named = {name: Region(**box) for name, box in claim["boxes"].items()}
-    masks = {name: here & box_mask(errors, box) for name, box in named.items()}
-    medians = {
-        name: float(errors.weighted(area * mask).quantile(0.5)) for name, mask in masks.items()
-    }
-    (least, most), values = claim["agrees"], np.array(list(medians.values()))
-    found["mae-inner-mongolia"] = finding(
-        "; ".join(f"{name} {median:.3f} m³ m⁻³" for name, median in medians.items()),
-        **_unless_empty(((least <= values) & (values <= most)).all(), *masks.values()),
-        region=f"{place}; " + "; ".join(map(str, named.values())),
-        note="area-weighted medians of the cells",
-    )
+    boxes = [Region(**box) for box in claim["boxes"].values()]
+    masks = [here & box_mask(errors, box) for box in boxes]
+    medians = [float(errors.weighted(area * mask).quantile(0.5)) for mask in masks]
+    text = "; ".join(f"{name} {one:.3f} m³ m⁻³" for name, one in zip(claim["boxes"], medians))
+    agrees = _unless_empty(all(_fits(median, claim) for median in medians), *masks)
+    region, note = "; ".join([place, *map(str, boxes)]), "area-weighted medians of the cells"
+    found["mae-inner-mongolia"] = finding(text, **agrees, region=region, note=note)
 
     pooled = {"region": "land", "note": "pooled cells and months"}
     four = scores["value"].sel(score=["mae", "rmsd", "ubrmsd", "correlation"])
     gain = four.sel(dataset=product, drop=True) - four.sel(dataset="ensemble_mean", drop=True)
     better = gain.transpose("score") * [-1, -1, -1, 1] > 0
-    found["better-than-ensemble"] = finding(
-        f"better in {int(better.sum())} of 4",
-        better.all(),
-        interval="difference in MAE {:+.2f} to {:+.2f} 10⁻³ m³ m⁻³ (years)".format(
-            *(1000 * float(gap[end]) for end in ("low", "high"))
-        ).replace("-", "−"),
-        **pooled,
-    )
+    low, high = (f"{1000 * float(gap[end]):+.2f}".replace("-", "−") for end in ("low", "high"))
+    interval = f"difference in MAE {low} to {high} 10⁻³ m³ m⁻³ (years)"
+    text = f"better in {int(better.sum())} of 4"
+    found["better-than-ensemble"] = finding(text, better.all(), interval=interval, **pooled)
     r, distance, spread = (statistics[of] for of in ("correlation", "ubrmsd_ratio", "std_ratio"))
     best = [str(one.idxmax("dataset").item()) for one in (r, -distance, -abs(spread - 1))]
     text = f"best r, ubRMSD, std: {', '.join(map(label, best))}"
@@ -132,33 +100,29 @@ def validation_findings(study, product, scores, statistics, annual, cycles, stat
     ours, mean = statistics.sel(dataset=product), statistics.sel(dataset="ensemble_mean")
     sources = statistics.drop_sel(dataset=[product, "ensemble_mean"]).rename(dataset="source_id")
     between = {of: between_sources(sources[of], "{:.2f}") for of in sources}
-    for name, of, extreme in (
-        ("taylor-r", "correlation", float(sources["correlation"].max())),
-        ("taylor-ubrmsd", "ubrmsd_ratio", float(sources["ubrmsd_ratio"].min())),
-    ):
-        least, most = claims[name]["agrees"]
-        agrees = least < extreme < most
-        found[name] = finding(f"{extreme:.2f}", agrees, interval=between[of], **pooled)
+    extremes = {
+        "taylor-r": sources["correlation"].max(),
+        "taylor-ubrmsd": sources["ubrmsd_ratio"].min(),
+    }
+    for name, extreme in extremes.items():
+        fits, interval = _fits(extreme, claims[name]), between[extreme.name]
+        found[name] = finding(f"{float(extreme):.2f}", fits, interval=interval, **pooled)
     after = _behind(sources, mean)
     text = f"{int(after.sum())} of {after.size} sources are behind it in both"
     found["taylor-second"] = finding(text, after.all() and _behind(mean, ours), **pooled)
     text = f"{float(mean['std_ratio']):.2f} against {float(sources['std_ratio'].mean()):.2f}"
-    interval = between["std_ratio"]
-    found["taylor-amplitude"] = finding(text, False, interval=interval, **pooled)
+    found["taylor-amplitude"] = finding(text, False, interval=between["std_ratio"], **pooled)
 
-    cycles = cycles.sel(site=[name for name in cycles["site"].values if "Plateau" not in name])
-    cycles = cycles.dropna("site")
-    ours, theirs = (cycles.sel(dataset=of) for of in ("ensemble_mean", "reference"))
-    shifts = {
-        name: phase_shift(ours.sel(site=name), theirs.sel(site=name)) for name in ours.site.values
-    }
-    offset = (ours - theirs).mean("month").to_series()
+    shifts, words = [], []
+    for cycle in cycles.dropna("site").transpose("site", ...):
+        name, ours, theirs = cycle.site.item(), *cycle.sel(dataset=["ensemble_mean", "reference"])
+        if "Plateau" not in name:
+            shifts.append(phase_shift(ours, theirs))
+            bias = f"bias {float((ours - theirs).mean()):+.3f} m³ m⁻³"
+            words.append(f"{name}: shifted by {shifts[-1]} months, {bias}")
     found["phase"] = finding(
-        "; ".join(
-            f"{name}: shifted by {months} months, bias {offset[name]:+.3f} m³ m⁻³"
-            for name, months in shifts.items()
-        ),
-        None if not shifts else not any(shifts.values()),
+        "; ".join(words),
+        not any(shifts) if shifts else None,
         region="the sites of Fig. 4 without the plateau's",
         note="in phase: no shift of months brings the mean annual cycles closer",
         reason="" if shifts else "no site has a series",
@@ -172,10 +136,24 @@ def _unless_empty(agrees, *masks):
     return {"agrees": None, "reason": NO_CELLS} if empty else {"agrees": agrees}
 
 
-def _agreeing(claim):
-    """Lowest and highest share in % that agree: given, or within a margin of the paper's."""
+def _ends(claim):
+    """What agrees lies between these two numbers: given, or by a margin from the paper's."""
     value, margin = claim.get("value"), claim.get("margin")
     return claim["agrees"] if margin is None else (value - margin, value + margin)
+
+
+def _fits(values, claim):
+    """Whether values agree with a claim; the ends do not: half is not more than half."""
+    low, high = _ends(claim)
+    return (low < values) & (values < high)
+
+
+def _written(claim):
+    """What agrees with a claim, in words: ``above 50``, ``between 40 and 55``."""
+    low, high = _ends(claim)
+    if np.isinf(high):
+        return f"above {low:g}"
+    return f"below {high:g}" if np.isinf(low) else f"between {low:g} and {high:g}"
 
 
 def _behind(one, other):
@@ -195,24 +173,14 @@ def drying_belt(slope, part):
 
 
 def trend_findings(product, sources, area, study_area, study, *, baseline):
-    """Findings on the slopes of the annual index, section 3.3.1 and figure 6 of the paper.
+    """Findings by claim on the slopes of the annual index, section 3.3.1 and figure 6 of the paper.
 
-    Parameters
-    ----------
-    product, sources : xr.DataArray
-        Slopes of the index per decade (experiment_id, lat, lon; with source_id) on the same cells.
-    area, study_area, study : xr.DataArray, xr.DataArray of bool, Study
-        Area of the cells and mask of the study area (lat, lon); boxes "north", "south" and "west".
-    baseline : pair of str
-        Years of the index, for the notes.
-
-    Returns
-    -------
-    dict
-        Findings by claim id; without those whose scenarios the slopes lack, or the cells of a
-        claim's own box. Not judged where a box of the study holds no cells.
+    `product` and `sources` have the slopes per decade (experiment_id, lat, lon; with source_id);
+    `area` and the mask `study_area` are those of the cells; `baseline` are the years of the index,
+    for the notes. A claim whose scenarios the slopes lack, or whose own box has no cells, is left
+    out; not judged where a box of the study holds none.
     """
-    variant = f"SSMI by its own standard deviation over {'-'.join(baseline)}"
+    variant = VARIANT.format("-".join(baseline))
     paper, result, both = paper_claims(), {}, (product, sources)
     boxes = study.regions | {"north-wetting": study.regions["north"]}
     boxes |= {name: Region(**paper[name]["box"]) for name in ("xinjiang-ssp126", "xinjiang-ssp585")}
@@ -223,41 +191,36 @@ def trend_findings(product, sources, area, study_area, study, *, baseline):
         return [slope.weighted(area.where(parts[name], 0)).mean(("lat", "lon")) for slope in both]
 
     (south, souths), (north, norths), (west, wests) = map(means, ("south", "north", "west"))
+    agrees = _unless_empty((south < 0).all() & (north > 0).all(), parts["south"], parts["north"])
     result["south-dry-north-wet"] = finding(
-        f"south: {by_scenario(south)}; north: {by_scenario(north)}",
-        **_unless_empty((south < 0).all() and (north > 0).all(), parts["south"], parts["north"]),
+        f"south: {listed(south)}; north: {listed(north)}",
+        **agrees,
         region=f"south: {where['south']}; north: {where['north']}",
         interval=f"south: {between_sources(souths)}; north: {between_sources(norths)}",
         note=f"area means per decade, {variant}",
     )
-    result["northwest-turn"] = finding(
-        by_scenario(west),
-        **_unless_empty(west[0] > 0 > west[-1], parts["west"]),
-        region=where["west"],
-        interval=between_sources(wests),
-        note=f"area means per decade, {variant}",
-    )
+    agrees = _unless_empty(west[0] > 0 > west[-1], parts["west"])
+    words = {"interval": between_sources(wests), "note": f"area means per decade, {variant}"}
+    result["northwest-turn"] = finding(listed(west), **agrees, region=where["west"], **words)
     for name in ("north-wetting", "xinjiang-ssp126", "xinjiang-ssp585"):
         claim = paper[name]
         named = [one for one in product["experiment_id"].values if one in claim["experiment"]]
         if not named or not parts[name].any():
             continue
-        limit, (low, high) = claim["limit"], claim["agrees"]
+        limit = claim["limit"]
         beyond = [slope.sel(experiment_id=named) * np.sign(limit) > abs(limit) for slope in both]
         share, shares = (area_share(reached, area, mask=parts[name]) for reached in beyond)
-        result[name] = finding(
-            by_scenario(share, "{:.0f} %"),
-            ((share > low) & (share <= high)).all(),
-            region=where[name],
-            interval=between_sources(shares.squeeze(), "{:.0f} %"),
-            note=f"{variant}; the text gives no share: read as {low} to {high} %",
-        )
+        words = {"region": where[name], "interval": between_sources(shares.squeeze(), "{:.0f} %")}
+        note = f"{variant}; the text gives no share: read as {_written(claim)} %"
+        text = listed(share, "{:.0f} %")
+        result[name] = finding(text, _fits(share, claim).all(), note=note, **words)
     if product.sizes["experiment_id"] > 1:
         belt, belts = (drying_belt(slope, parts["south"]) for slope in both)
-        first, last = {"experiment_id": 0}, {"experiment_id": -1}
-        shift, shifts = (lat[last] - lat[first] for lat in (belt, belts))
+        shift, shifts = (
+            lat.isel(experiment_id=-1) - lat.isel(experiment_id=0) for lat in (belt, belts)
+        )
         result["drying-belt-shifts"] = finding(
-            by_scenario(belt, "{:.1f}N"),
+            listed(belt, "{:.1f}N"),
             **_unless_empty(shift < 0, belt.notnull()),
             region=where["south"],
             interval=f"shift, {between_sources(shifts, '{:+.0f} degrees')}",
@@ -268,22 +231,14 @@ def trend_findings(product, sources, area, study_area, study, *, baseline):
 
 
 def season_findings(slopes, static, study, *, baseline):
-    """Findings on the seasons, as :func:`finding` makes them, by claim id.
+    """Findings by claim on the seasons.
 
-    Parameters
-    ----------
-    slopes : xr.DataArray
-        Slopes of the seasonal index per decade, dimensions source_id (first of all the product,
-        then its sources), experiment_id, season, lat, lon.
-    static : xr.Dataset
-        ``study_area`` (bool) and ``elevation`` (m) of the cells.
-    study : Study
-        Names the study area and the boxes north, south and west.
-    baseline : pair of str
-        Years of the index, for the notes.
+    `slopes` of the seasonal index per decade have the dimensions source_id (first of all the
+    product, then its sources), experiment_id, season, lat, lon; `static` has ``study_area`` (bool)
+    and ``elevation`` (m); `baseline` are the years of the index, for the notes.
     """
     paper, place, boxes = paper_claims(), study.study_area.name, study.regions
-    variant = f"SSMI by its own standard deviation over {'-'.join(baseline)}"
+    variant = VARIANT.format("-".join(baseline))
     inside, area = static["study_area"], cell_area(static["lat"], static["lon"])
     masks = {key: inside & box_mask(static, boxes[key]) for key in ("north", "south", "west")}
     north, south, west = (f", {boxes[key]}" for key in masks)
@@ -307,7 +262,7 @@ def season_findings(slopes, static, study, *, baseline):
     least, most = dry.idxmin("season"), dry.idxmax("season")
     note = "season with the smallest drying area"
     add("summer-wettest", least, least == "JJA", "{}", note)
-    note = f"season with the largest drying area; mean winter slope{south}: {_listed(cold[0])}"
+    note = f"season with the largest drying area; mean winter slope{south}: {listed(cold[0])}"
     add("winter-driest", most, (most == "DJF") & (cold < 0), "{}", note, mask=masks["south"])
     wetting, note = mean(summer.where(summer > 0)), "mean over the cells that become wetter"
     add("summer-wetting", wetting, wetting > paper["summer-wetting"]["limit"], "{:.3f}", note)
@@ -335,15 +290,10 @@ def season_findings(slopes, static, study, *, baseline):
 
 
 def period_findings(rates, study):
-    """Findings on the change rates of north and south, as :func:`finding` makes them, by claim id.
+    """Findings by claim on the change rates of north and south.
 
-    Parameters
-    ----------
-    rates : xr.DataArray
-        In %, dimensions source_id (first of all the product, then its sources), region, part,
-        period, experiment_id; the parts as in :func:`smcore.changes.portrait`.
-    study : Study
-        Names the study area and the boxes.
+    `rates` in % have the dimensions source_id (first of all the product, then its sources),
+    region, part, period, experiment_id; the parts as in :func:`smcore.changes.portrait`.
     """
     paper, found, over = paper_claims(), {}, ["period", "experiment_id"]
     of = {name: rates.sel(region=name, drop=True) for name in rates["region"].values}
@@ -355,14 +305,18 @@ def period_findings(rates, study):
         known = rates[0].sel(region=list(names)).notnull().any(["part", *over]).all()
         found.update(_judged(paper[claim], values, holds, form, known, **words))
 
-    def sizes(region):
-        return abs(of[region].sel(part=list(SEASONS))).mean(over)
+    def by_season(region, *largest):
+        """Signed means, whether those seasons are the largest by size, and the sizes in words."""
+        seasons = of[region].sel(part=list(SEASONS))
+        sizes = abs(seasons).mean(over)
+        size = f"size, the mean absolute change ({listed(sizes[0], '{:.1f} %')})"
+        note = f"means over all scenarios and periods; by {size}, {' and '.join(largest)}"
+        return seasons.mean(over), leads(sizes, largest), f"{note} above the others"
 
     def leads(values, names):
         first = values["part"].isin(names)
         return values.where(first).min("part") > values.where(~first).max("part")
 
-    size = "size: mean absolute change over all scenarios and periods"
     if {"north", "south"} <= set(of) and several:
         annual = abs(rates.sel(region=["north", "south"], part="annual"))
         grows = (annual.diff("period") > 0).all("period").sum(["region", "experiment_id"])
@@ -373,13 +327,12 @@ def period_findings(rates, study):
         may, august = of["north"].sel(part="May").min(over), of["north"].sel(part="Aug").max(over)
         add("north-may", may, None, "the lowest over scenarios and periods", "north")
         add("north-august", august, None, "the highest over scenarios and periods", "north")
-        spring, summer = (of["north"].sel(part=part).mean(over) for part in ("MAM", "JJA"))
-        holds = leads(sizes("north"), ["MAM", "JJA"]) & (spring < 0) & (summer > 0)
-        note = f"{size}, MAM and JJA above the others; signed, MAM negative and JJA positive"
-        add("north-seasons", sizes("north"), holds, note, "north")
+        means, holds, note = by_season("north", "MAM", "JJA")
+        holds = holds & (means.sel(part="MAM") < 0) & (means.sel(part="JJA") > 0)
+        note = f"{note}; MAM negative and JJA positive"
+        add("north-seasons", means, holds, note, "north")
     if "south" in of:
-        holds, note = leads(sizes("south"), ["JJA", "DJF"]), f"{size}, JJA and DJF above the others"
-        add("south-seasons", sizes("south"), holds, note, "south")
+        add("south-seasons", *by_season("south", "JJA", "DJF"), "south")
     if "south" in of and several and "ssp126" in rates["experiment_id"]:
         months = of["south"].sel(part=list(MONTHS)).mean(over)
         holds = leads(months, ["Jun", "Jul", "Aug"])
@@ -394,15 +347,14 @@ def period_findings(rates, study):
 
 
 def _judged(claim, values, holds, form, mask, *, region, note):
-    """A finding on the product, with the range of the sources and in how many the claim holds.
+    """The finding on a product, by claim: with the range of its sources, and in how many it holds.
 
     `values`, and whether they fit, have source_id, the product first, and at most one other
-    dimension: of a source all have to. By default those fit that are near the paper's. Of
-    scenarios, those that the claim names; no finding without any. Not judged where `mask` is
-    empty.
+    dimension, along which all have to; by default those fit that are near the paper's. Nothing
+    without a scenario that the claim names; not judged where `mask` is empty.
     """
     if holds is None:
-        holds = abs(values - claim["value"]) < claim["margin"]
+        holds = _fits(values, claim)
         note = f"margin {claim['margin']} points; {note}"
     if named := SCENARIO.findall(str(claim.get("experiment", ""))):
         here = values["experiment_id"].isin(named).values
@@ -414,12 +366,4 @@ def _judged(claim, values, holds, form, mask, *, region, note):
     interval = f"{spread}holds in {holds[1:].sum()} of {holds[1:].size} sources"
     agrees = _unless_empty(holds[0], mask)
     words = {"region": region, "interval": interval if mask.any() else "", "note": note}
-    return {claim["id"]: finding(_listed(values[0], form), **agrees, **words)}
-
-
-def _listed(values, form="{:+.3f}"):
-    """A value, or those of one dimension: ``SSP1-2.6 +0.010, SSP5-8.5 -0.020``."""
-    if not values.dims:
-        return form.format(values.item())
-    named = zip(values[values.dims[0]].values, values.values)
-    return ", ".join(f"{label(name)} {form.format(value)}" for name, value in named)
+    return {claim["id"]: finding(listed(values[0], form), **agrees, **words)}

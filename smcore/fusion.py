@@ -11,29 +11,15 @@ from smcore.machine import autocast_to, layout_of, precision
 from smcore.prepared import open_static, stored
 from smcore.progress import track
 from smcore.store import fresh, recipe, sha256
-from smcore.tensors import month_index
-from smcore.training import load, open_inputs
+from smcore.tensors import month_index, open_inputs
+from smcore.training import load
 
 
 def predict(trained, predictors, auxiliary, *, land, batch_size=12):
-    """Fused and downscaled theta for every month of the predictors.
+    """theta(time, lat, lon) in m3 m-3 for every month of the predictors, missing outside `land`.
 
-    Parameters
-    ----------
-    trained : Trained
-        From `smcore.training`.
-    predictors, auxiliary : xr.DataArray, xr.Dataset
-        From `smcore.training.open_inputs`.
-    land : xr.DataArray
-        Boolean, (lat, lon) on the fine grid.
-    batch_size : int, default: 12
-        Months at a time.
-
-    Returns
-    -------
-    xr.DataArray
-        theta(time, lat, lon) in m3 m-3 on the fine grid, missing outside `land`; of an anchored
-        network what it adds to its anchor.
+    `predictors` and `auxiliary` are those of `smcore.tensors.open_inputs`; `land` is boolean, on
+    the fine grid. An anchored network gives what it adds to its anchor.
     """
     x = trained.statistics.predictors(predictors)
     fields = trained.statistics.auxiliary(auxiliary)
@@ -48,31 +34,16 @@ def predict(trained, predictors, auxiliary, *, land, batch_size=12):
         for batch in track(batches, "months"):
             output = network(x[batch].to(device), fields[month[batch]])
             theta[batch] = trained.statistics.theta(output[:, 0].cpu())
-    return xr.DataArray(
-        theta,
-        dims=("time", "lat", "lon"),
-        coords={"time": predictors["time"], "lat": land["lat"], "lon": land["lon"]},
-        name="theta",
-        attrs={"units": "m3 m-3", "best_epoch": trained.best_epoch},
-    ).where(land)
+    coords = {"time": predictors["time"], "lat": land["lat"], "lon": land["lon"]}
+    attrs = {"units": "m3 m-3", "best_epoch": trained.best_epoch}
+    return xr.DataArray(theta, coords, tuple(coords), "theta", attrs).where(land)
 
 
 def sample(study, months, *, epoch=None):
-    """Fused theta as the network was after an epoch of its training.
+    """Fused theta(time, lat, lon) in m3 m-3 for `months` of the historical run, missing off land.
 
-    Parameters
-    ----------
-    study : Study
-        Its network must have been trained; of an ensemble the first is taken.
-    months : xr.DataArray
-        Times of the historical run, dimension time.
-    epoch : int, optional
-        The last epoch, or one of `smcore.training.SHOWN`; by default the one that was kept.
-
-    Returns
-    -------
-    xr.DataArray
-        theta(time, lat, lon) in m3 m-3 on the fine grid, missing outside land.
+    By the kept network of the study, the first of an ensemble, or as it was after `epoch`: the
+    last, or one of `smcore.training.SHOWN`.
     """
     predictors, auxiliary, anchor = open_inputs(study, "historical")
     trained, land = load(study.members[0], epoch=epoch), open_static(study)["land"]
@@ -98,23 +69,17 @@ def fuse(study, experiment_id):
 
     Raises
     ------
-    FileNotFoundError
-        If the network has not been trained, or the prepared store is not there.
-    ValueError
-        If one of them is damaged or out of date; the message names the chapter to run.
+    FileNotFoundError, ValueError
+        If the network or the prepared store is not there, or is damaged or out of date; the
+        message names the chapter to run.
     """
     path, networks = study.product(experiment_id), [load(member) for member in study.members]
-    models = [member.model for member in study.members]
-    runs = dict.fromkeys(
-        ["historical", experiment_id] if study.network.anchored else [experiment_id]
-    )
+    weights = [member.model / "model.safetensors" for member in study.members]
+    runs = {"historical", experiment_id} if study.network.anchored else {experiment_id}
     names = [f"theta_{source_id}_{run}.nc" for run in sorted(runs) for source_id in study.sources]
+    settings = study.settings("title", "network", "sources", "seeds", "periods.train")
     inputs = [stored(study, name) for name in ["reference.nc", "static.nc", *names]]
-    made = recipe(
-        *("fusion", "product"),
-        settings=study.settings("title", "network", "sources", "seeds", "periods.train"),
-        inputs=[*inputs, *(model / "model.safetensors" for model in models)],
-    )
+    made = recipe("fusion", "product", settings=settings, inputs=[*inputs, *weights])
     if fresh(path, made):
         return path
     predictors, auxiliary, anchor = open_inputs(study, experiment_id)
@@ -134,9 +99,9 @@ def fuse(study, experiment_id):
     provenance = {
         "experiment_id": experiment_id,
         "best_epoch": " ".join(str(trained.best_epoch) for trained in networks),
-        "model": " ".join(model.name for model in models),
-        "weights": " ".join(sha256(model / "model.safetensors") for model in models),
-        "precision": " ".join(_precision(trained) for trained in networks),
+        "model": " ".join(member.model.name for member in study.members),
+        "weights": " ".join(map(sha256, weights)),
+        "precision": " ".join(map(_precision, networks)),
         "code": made["code"],
         "inputs": json.dumps(_inputs(study, experiment_id)),
     }

@@ -7,8 +7,6 @@ from smcore.config import Domain
 
 EARTH_RADIUS = 6_371_229.0  # m, as in ERA5-Land
 
-__all__ = ["Domain", "box_mask", "cell_area", "coarse_grid", "fine_grid", "uncovered"]
-
 
 def coarse_grid(domain=None, *, registration="nested"):
     """The grid of the predictors.
@@ -18,9 +16,8 @@ def coarse_grid(domain=None, *, registration="nested"):
     domain : Domain, optional
         By default 18-54 N, 71-137 E with cells of 2 degrees.
     registration : {"nested", "paper"}, default: "nested"
-        ``nested``: the cells tile the domain, centres 19..53 N and 72..136 E. ``paper``: the
-        first centres lie on the southern and western edge (18..52 N, 71..135 E), as inferred
-        from the paper's text.
+        ``nested``: the cells tile the domain, centres 19..53 N and 72..136 E. ``paper``: the first
+        centres lie on the southern and western edge, as inferred from the paper's text.
 
     Returns
     -------
@@ -32,12 +29,11 @@ def coarse_grid(domain=None, *, registration="nested"):
     ValueError
         If the registration is unknown.
     """
-    domain = domain or Domain()
-    return _grid(domain, domain.resolution, domain.resolution, registration)
+    return fine_grid(domain, scale_factor=1, registration=registration)
 
 
 def fine_grid(domain=None, *, scale_factor=8, registration="nested"):
-    """The grid of the product: `scale_factor` cells per coarse cell along each axis.
+    """The grid of the product.
 
     Parameters
     ----------
@@ -46,10 +42,10 @@ def fine_grid(domain=None, *, scale_factor=8, registration="nested"):
     scale_factor : int, default: 8
         Fine cells per coarse cell along each axis.
     registration : {"nested", "paper"}, default: "nested"
-        ``nested``: the fine cells tile the coarse ones exactly, which is where bilinear upsampling
-        in the network (``align_corners=False``) puts its values. ``paper``: both grids begin with
-        a centre on the edge of the domain (18..53.75 N), so that input and target are out of
-        register by (`scale_factor` - 1) / 2 fine cells: 0.875 degrees.
+        ``nested``: the fine cells tile the coarse ones, which is where bilinear upsampling in the
+        network (``align_corners=False``) puts its values. ``paper``: both grids begin with a
+        centre on the edge, so that input and target are out of register by
+        (`scale_factor` - 1) / 2 fine cells: 0.875 degrees.
 
     Returns
     -------
@@ -61,28 +57,22 @@ def fine_grid(domain=None, *, scale_factor=8, registration="nested"):
     ValueError
         If the registration is unknown.
     """
-    domain = domain or Domain()
-    return _grid(domain, domain.resolution / scale_factor, domain.resolution, registration)
-
-
-def _grid(domain, step, coarse_step, registration):
     if registration not in ("nested", "paper"):
         raise ValueError(f"`registration` must be 'nested' or 'paper', got {registration!r}")
     offset = 0.5 if registration == "nested" else 0.0
-
-    def centres(low, high):
-        cells = round((high - low) / coarse_step) * round(coarse_step / step)
-        return low + step * (np.arange(cells) + offset)
-
+    domain = domain or Domain()
+    step = domain.resolution / scale_factor
     axes = {
-        "lat": (centres(domain.south, domain.north), "latitude", "degrees_north", "Y"),
-        "lon": (centres(domain.west, domain.east), "longitude", "degrees_east", "X"),
+        "lat": (domain.south, domain.north, "latitude", "degrees_north", "Y"),
+        "lon": (domain.west, domain.east, "longitude", "degrees_east", "X"),
     }
     grid = xr.Dataset()
-    for name, (values, standard_name, units, axis) in axes.items():
+    for name, (low, high, standard_name, units, axis) in axes.items():
+        cells = round((high - low) / domain.resolution) * scale_factor
+        centres = low + step * (np.arange(cells) + offset)
         attributes = {"standard_name": standard_name, "units": units, "axis": axis}
-        grid[name] = (name, values, attributes | {"bounds": f"{name}_bnds"})
-        edges = np.stack([values - step / 2, values + step / 2], axis=-1)
+        grid[name] = (name, centres, attributes | {"bounds": f"{name}_bnds"})
+        edges = np.stack([centres - step / 2, centres + step / 2], axis=-1)
         grid[f"{name}_bnds"] = ((name, "bnds"), edges)
     return grid.set_coords(["lat_bnds", "lon_bnds"])
 
@@ -112,17 +102,10 @@ def cell_area(lat, lon):
 def uncovered(field, region):
     """What of a region the cells of a field leave out, in words; empty where they cover it.
 
-    Parameters
-    ----------
-    field : xr.DataArray
-        Coordinates ``lat`` and ``lon`` in degrees, each along its own dimension.
-    region : Domain or Region
-        ``south``, ``north``, ``west`` and ``east`` in degrees.
+    `region` is a Domain or Region; `field` has one-dimensional ``lat`` and ``lon`` in degrees.
     """
-    for axis, low, high in (
-        ("lat", region.south, region.north),
-        ("lon", region.west, region.east),
-    ):
+    edges = {"lat": (region.south, region.north), "lon": (region.west, region.east)}
+    for axis, (low, high) in edges.items():
         centres = np.sort(field[axis].values)
         half = np.diff(centres).max(initial=0) / 2
         around = axis == "lon" and np.ptp(centres) + 2 * half > 359.9
@@ -135,25 +118,9 @@ def uncovered(field, region):
 
 
 def box_mask(grid, region):
-    """Cells whose centre lies in a box.
+    """Cells whose centre lies in a box, its southern and western edge included, (lat, lon).
 
-    Parameters
-    ----------
-    grid : xr.Dataset or xr.DataArray
-        Anything with coordinates ``lat`` and ``lon`` in degrees.
-    region : Region or mapping
-        ``south``, ``north``, ``west`` and ``east`` in degrees; southern and western edge belong
-        to the box.
-
-    Returns
-    -------
-    xr.DataArray
-        Boolean, dimensions lat and lon.
-
-    Raises
-    ------
-    ValueError
-        If a mapping lacks one of these keys.
+    `region` is a Region or a mapping with the edges south, north, west and east in degrees.
     """
     box = dict(region)
     if not {"south", "north", "west", "east"} <= set(box):
@@ -166,25 +133,10 @@ def box_mask(grid, region):
 
 
 def region_masks(static, study):
-    """The regions of the chapters: all land, the study area, the study's boxes, and the east.
+    """The regions of the chapters by name: masks (lat, lon) of land, each with a cell or more.
 
-    Parameters
-    ----------
-    static : xr.Dataset
-        From :func:`smcore.prepared.open_static`.
-    study : Study
-        Its study area and regions.
-
-    Returns
-    -------
-    dict of str to xr.DataArray
-        Boolean masks (lat, lon). The boxes hold all land whose cells' centres lie in them; "east"
-        is "north" and "south" together, unless the study names another one.
-
-    Raises
-    ------
-    ValueError
-        If a region holds no land.
+    All land, the study area, the study's boxes, and "east", which is "north" and "south" together
+    unless the study names another one. `static` is that of :func:`smcore.prepared.open_static`.
     """
     land = static["land"]
     boxes = {name: land & box_mask(static, box) for name, box in study.regions.items()}
@@ -202,25 +154,15 @@ def region_masks(static, study):
 def on_cells_of(field, fine):
     """Each fine cell with the value of the coarse cell that it lies in.
 
-    Parameters
-    ----------
-    field : xr.DataArray or xr.Dataset
-        Dimensions lat, lon (coarse) and any others.
-    fine : xr.DataArray of bool
-        Mask (lat, lon) on the fine grid: the others become NaN.
+    `fine` is a boolean mask (lat, lon) on the fine grid: where it is False the result is NaN.
     """
     near = field.sel(lat=fine["lat"], lon=fine["lon"], method="nearest")
     return near.assign_coords(lat=fine["lat"], lon=fine["lon"]).where(fine)
 
 
 def block_means(field, scale_factor):
-    """Means of a field on the fine grid over the cells of the coarse grid.
+    """Means over the fine cells of each coarse one, `scale_factor` along each axis.
 
-    Parameters
-    ----------
-    field : xr.DataArray
-        Dimensions lat, lon (fine) and any others. Missing cells are left out.
-    scale_factor : int
-        Fine cells per coarse cell along each axis.
+    Missing cells are left out.
     """
     return field.coarsen(lat=scale_factor, lon=scale_factor).mean(keep_attrs=True)

@@ -1,26 +1,25 @@
 """What a network is computed on: processor cores or graphics cards, one process or several."""
 
-import contextlib
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import distributed
-from torch.nn.parallel import DistributedDataParallel
 
 
 def precision(setting):
-    """``bfloat16`` where it is to be chosen and the machine computes in it, else ``float32``.
+    """``bfloat16`` where `setting` is ``auto`` and the machine has units for it, else ``float32``.
 
-    Without units for it, bfloat16 costs accuracy and gains no time.
+    Without such units, bfloat16 costs accuracy and gains no time.
     """
     if torch.cuda.is_available():
         has_units = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         path = Path("/proc/cpuinfo")
-        flags = set(path.read_text().split()) if path.exists() else set()
-        has_units = bool(flags & {"amx_bf16", "avx512_bf16"})
+        flags = path.read_text().split() if path.exists() else []
+        has_units = "amx_bf16" in flags or "avx512_bf16" in flags
     return "bfloat16" if setting == "auto" and has_units else "float32"
 
 
@@ -39,35 +38,27 @@ def autocast_to(chosen):
 class Workers:
     """The processes that share a training, each with its device."""
 
-    rank: int
+    rank: int  # that of the process which writes and reports is 0
     count: int
     device: torch.device
 
     @classmethod
-    @contextlib.contextmanager
+    @contextmanager
     def gathered(cls):
         """This process alone, or all that torchrun started."""
-        rank, local, count = (
-            int(os.environ.get(name, default))
-            for name, default in [("RANK", 0), ("LOCAL_RANK", 0), ("WORLD_SIZE", 1)]
-        )
-        on_cards = torch.cuda.is_available()
-        device = torch.device("cuda", local) if on_cards else torch.device("cpu")
-        if on_cards:
+        rank, local = (int(os.environ.get(name, 0)) for name in ("RANK", "LOCAL_RANK"))
+        count, device = int(os.environ.get("WORLD_SIZE", 1)), torch.device("cpu")
+        if torch.cuda.is_available():
+            device = torch.device("cuda", local)
             torch.cuda.set_device(device)
             torch.backends.cudnn.allow_tf32 = False  # float32 shall mean float32
         if count > 1:
-            distributed.init_process_group("nccl" if on_cards else "gloo")
+            distributed.init_process_group("gloo" if device.type == "cpu" else "nccl")
         try:
             yield cls(rank, count, device)
         finally:
             if count > 1:
                 distributed.destroy_process_group()
-
-    @property
-    def first(self):
-        """Whether this is the process that writes and reports."""
-        return self.rank == 0
 
     @property
     def machine(self):
@@ -76,10 +67,6 @@ class Workers:
             return f"{self.count} x {torch.cuda.get_device_name(self.device)}"
         cores = self.count * torch.get_num_threads()
         return f"{cores} processor core{'s' if cores > 1 else ''}"
-
-    def together(self, network):
-        """The network with gradients averaged over the processes."""
-        return DistributedDataParallel(network) if self.count > 1 else network
 
     def share(self, indices):
         """Those of the indices that are for this process."""

@@ -6,6 +6,8 @@ one file: a DataArray with the name of the file in ``attrs["path"]``.
 """
 
 import warnings
+import zipfile
+import zlib
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,8 +18,12 @@ import xarray as xr
 
 from smcore.regrid import is_rectilinear
 
+# What the libraries raise where a file is damaged.
+DAMAGE = (EOFError, IndexError, KeyError, OSError, RuntimeError, TypeError, ValueError)
+DAMAGE += (zipfile.BadZipFile, zlib.error)
 # By content, because archives have handed out zips and GRIB files that were named .nc.
 KINDS = {b"\x89HDF": "NetCDF-4", b"CDF": "NetCDF-3", b"GRIB": "GRIB", b"PK": "zip"}
+STANDARD_GRAVITY = 9.80665  # m s-2
 SAME_PLACE = 1e-3  # degrees; two writings of one grid differ by less
 
 
@@ -31,16 +37,16 @@ class Problem(ValueError):
 
 @contextmanager
 def collecting(problems, where):
-    """Run a block, and go on behind it if it meets a `Problem`.
+    """Run a block, and go on behind it after a `Problem`, as kind and text in the list `problems`.
 
-    A pair of kind and text is added to the list `problems`. The text begins with `where`: the
-    name of a series, or the Path of the file that is read, whose damage in any form counts.
+    The text begins with `where`: the name of a series, or the Path of the file that is read, whose
+    damage in any form counts.
     """
     try:
         yield
     except Problem as problem:
         problems.append([problem.kind, f"{where}: {problem}"])
-    except (EOFError, IndexError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+    except DAMAGE as error:
         if not isinstance(where, Path):
             raise
         problems.append(["unreadable", f"{where}: {_damage(where, error)}; fetch it again"])
@@ -88,7 +94,7 @@ def months(time):
     Of a calendar only year and month count; numbers without units are such as 20241001.
     """
     values, units = time.values, time.attrs.get("units")
-    lost = int(np.isnan(values).sum()) if values.dtype.kind == "f" else 0
+    lost = np.isnan(values).sum() if values.dtype.kind == "f" else 0
     if lost or not values.size:
         text = f"time has gaps, {lost} of {values.size} time stamps are missing: fetch it again"
         raise Problem("time", text)
@@ -115,17 +121,17 @@ def shown(months):
     return ", ".join(words if len(words) < 7 else [*words[:5], "...", words[-1]])
 
 
-def on_axes(field, *, keep=()):
+def on_axes(field):
     """A field with coordinates ``lat`` and ``lon`` (-180..180 degrees), in the order of the file.
 
     In the file they may be latitude and longitude, of one dimension each or of two. Other
-    dimensions than these, ``time`` and those in `keep` must have length 1, and go.
+    dimensions than these, ``time`` and ``expver`` (of ERA5) must have length 1, and go.
     """
     stored = ", ".join(f"{dim} {size}" for dim, size in field.sizes.items())
     names = {"latitude": "lat", "longitude": "lon"}.items()
     field = field.rename({old: new for old, new in names if old in field.coords})
     axes = [field[axis] for axis in ("lat", "lon") if axis in field.coords]
-    others = set(field.dims) - {"time", *keep}.union(*(axis.dims for axis in axes))
+    others = set(field.dims) - {"time", "expver"}.union(*(axis.dims for axis in axes))
     if len(axes) < 2 or any(field.sizes[dim] > 1 for dim in others):
         text = f"{field.name} has the dimensions {stored}; expected time, latitude and longitude "
         raise Problem("grid", text + "with coordinates, and one layer: fetch the file again")
@@ -151,14 +157,16 @@ def on_one_grid(parts, problems):
     for part in parts:
         first = (kept or [part])[0]
         with collecting(problems, part.attrs["path"]):
-            for axis, one, other in ((a, part[a].values, first[a].values) for a in ("lat", "lon")):
+            for axis in ("lat", "lon"):
+                one, other = part[axis].values, first[axis].values
                 if one.shape != other.shape or not np.allclose(one, other, atol=SAME_PLACE):
-                    text = (
+                    raise Problem(
+                        "grid",
                         f"not on one grid with {first.attrs['path']}: {axis} differs, {one.size} "
+                        f"from {one.min():g} to {one.max():g}, expected {other.size} from "
+                        f"{other.min():g} to {other.max():g}; fetch the same area, or move the "
+                        "files of another area to another folder",
                     )
-                    text += f"from {one.min():g} to {one.max():g}, expected {other.size} from "
-                    text += f"{other.min():g} to {other.max():g}; fetch the same area, or move the "
-                    raise Problem("grid", text + "files of another area to another folder")
             kept.append(part.assign_coords(lat=first["lat"], lon=first["lon"]))
     return kept
 
@@ -169,37 +177,27 @@ def within(field, limits):
 
 
 def join(parts, *, tolerance, limits):
-    """One series of parts on one grid, each month from the part that begins first.
+    """One series of parts on one grid, in order, each month from the part that begins first.
 
-    Parameters
-    ----------
-    parts : list of xr.DataArray
-        theta in m3 m-3, with first days of months along ``time``.
-    tolerance : float
-        By how much, in m3 m-3, a month that comes twice may differ, where what is missing or
-        beyond `limits` counts as 0, as it is over the ocean.
-
-    Returns
-    -------
-    xr.DataArray, list
-        The series, in order; and, for months that come twice, nothing or one triple of kind
-        (``repeated_months`` or ``conflicting_months``), files and words.
+    Also a list of nothing or, for months that come twice, one triple of kind, files and words; the
+    kind is ``conflicting_months`` where values differ by more than `tolerance`, else
+    ``repeated_months``. What is missing or beyond `limits` counts as 0, as it is over the ocean.
     """
     parts = sorted(parts, key=lambda part: (part.indexes["time"].min(), part.attrs["path"]))
     same = {"join": "override", "compat": "override", "coords": "minimal"}
     series = xr.concat(parts, "time", combine_attrs="override", **same)
     found = series.indexes["time"]
-    again, once = np.flatnonzero(found.duplicated()), np.flatnonzero(~found.duplicated())
+    again, once = found.duplicated(), np.flatnonzero(~found.duplicated())
     in_order = series.isel(time=once[np.argsort(found[once])])
-    if not again.size:
+    if not again.any():
         return in_order, []
-    first = once[found[once].get_indexer(found[again])]
-    values = within(series.drop_vars("time"), limits).fillna(0)
-    one, other = values.isel(time=first), values.isel(time=again)
-    apart = (abs(one - other) > tolerance).any([dim for dim in one.dims if dim != "time"])
-    origin = np.repeat([p.attrs["path"] for p in parts], [p.sizes["time"] for p in parts])
-    files = ", ".join(dict.fromkeys([*origin[first], *origin[again]]))
-    if differ := shown(found[again][apart.values]):
-        text = f"disagree on {differ}, by more than {tolerance:g} m3 m-3: keep the right one"
-        return in_order, [("conflicting_months", files, text)]
-    return in_order, [("repeated_months", files, f"{shown(found[again])} repeated, and equal")]
+    months = found[again]
+    pair = in_order.sel(time=months), series.isel(time=again)
+    one, other = (within(values, limits).fillna(0) for values in pair)
+    apart = (abs(one - other) > tolerance).any([dim for dim in one.dims if dim != "time"]).values
+    files = [part.attrs["path"] for part in parts if part.indexes["time"].isin(months).any()]
+    kind, words = "repeated_months", f"{shown(months)} repeated, and equal"
+    if apart.any():
+        kind, words = "conflicting_months", f"disagree on {shown(months[apart])}, by more than "
+        words += f"{tolerance:g} m3 m-3: keep the right one"
+    return in_order, [(kind, ", ".join(files), words)]

@@ -23,8 +23,9 @@ from smcore import drawing
 from smcore.config import ROOT
 from smcore.drawing import QUANTITIES, figure_of, legend, look, mark, ordered, printed, styled
 
-OUTLINE = {"color": "#7b3294", "linewidth": 0.6}  # of the study area
-ZERO = {"linewidth": 0.5, "path_effects": [withTickedStroke(spacing=3.5, angle=-90, length=0.45)]}
+PLATE = ccrs.PlateCarree()
+MAPS = drawing.FIGURES["maps"]  # the look of what lies on the colours
+TICKED = [withTickedStroke(spacing=3.5, angle=-90, length=0.45)]
 LAND = shapely.from_geojson((ROOT / "data" / "land.geojson").read_text(encoding="utf-8"))
 
 
@@ -35,88 +36,76 @@ def maps(
 ):  # fmt: skip
     """Maps of a field, one panel for each value of `row` and `col`, with one colour bar.
 
-    Parameters
-    ----------
-    field : xr.DataArray
-        Dimensions lat, lon and those named by `row` and `col`; many panels of `col` are wrapped.
-    quantity : str
-        Its name in ``data/figures.yml``; `field` must have its units.
-    dots, hatching : xr.DataArray of bool, optional
-        Dimensions of `field`. A dot stands for a block of cells of which at least half are True.
-        An attribute ``long_name`` becomes a legend entry.
-    study_area : shapely geometry, optional
-        Drawn as a thin outline, in degrees.
-    places : dict of str to (x, y), optional
-        Longitudes and latitudes of a point, or along a line, by its name.
-    notes : xr.DataArray of str, optional
-        Dimensions `row` and `col`: a short text for the lower left corner of each panel.
-    zero_line : bool, default: False
-        A line between the signs, with ticks to the negative side: they are told without colour.
+    `field` has lat, lon and the dimensions `row` and `col` (of `col` alone many are wrapped), and
+    the units of its `quantity` in ``data/figures.yml``. `dots` and `hatching` are boolean, with
+    its dimensions; a dot stands for a block of cells of which at least half are True, and
+    ``long_name`` becomes a legend entry. `study_area` is a polygon in degrees; `places` has
+    longitudes and latitudes of a point, or along a line, by its name; `notes` are short texts by
+    `row` and `col`. `zero_line` tells the signs without colour, by ticks to the negative side.
     """
-    style, dims = (
-        drawing.quantity_of(field, quantity),
-        [dim for dim in (row, col) if dim is not None],
-    )
+    style, dims = drawing.quantity_of(field, quantity), [dim for dim in (row, col) if dim]
     field = ordered(field, "field", *dims, "lat", "lon")
-    masks = {"dots": dots, "hatching": hatching}
-    for argument, mask in masks.items():
-        if mask is not None:
-            masks[argument] = ordered(mask, argument, *field.dims)
-            xr.align(field, mask, join="exact")
+    handles = []
+    if zero_line:
+        line = {"color": "0.1", "linewidth": 0.5, "path_effects": TICKED}
+        handles.append(Line2D([], [], label="zero, ticks to the negative side", **line))
+    if study_area is not None:
+        handles.append(Patch(label="study area", **MAPS["study_area"]))
+    if dots is not None:
+        dots = drawing.alike(dots, "dots", field)
+        handles.append(Line2D([], [], label=dots.attrs.get("long_name"), **MAPS["dots"]))
+    if hatching is not None:
+        hatching = drawing.alike(hatching, "hatching", field).astype(float)
+        handles.append(Patch(label=hatching.attrs.get("long_name"), **MAPS["hatching"]))
+    handles = [one for one in handles if one.get_label()]
+
     panels = [dict(zip(dims, values)) for values in product(*(field[dim].values for dim in dims))]
     columns = len(panels) if len(panels) <= 4 else int(np.ceil(np.sqrt(len(panels))))
-    if row is not None:
-        columns = 1 if col is None else field.sizes[col]
+    if row:
+        columns = len(panels) // field.sizes[row]
     west, east, south, north = edges = drawing.extent(field)
     aspect = 1 / np.cos(np.deg2rad((south + north) / 2))  # true to scale in the middle
     # laid out in inches: the shape of a map is known, and nothing has to be searched
     total = drawing.ONE_COLUMN if columns == 1 else drawing.TWO_COLUMNS
     left, right, gap = 0.5 if len(dims) == 2 else 0.36, 0.08, 0.08
-    top, head = {0: (0.04, 0), 1: (0.03, 0.18), 2: (0.14, 0.07)}[len(dims)]  # figure, each row
+    top, head = [(0.04, 0), (0.03, 0.18), (0.14, 0.07)][len(dims)]  # of the figure, of each row
     width = (total - left - right - (columns - 1) * gap) / columns
     height = width * (north - south) / (east - west) * aspect
-    marks = [zero_line, study_area is not None]
-    marks += ["long_name" in mask.attrs for mask in (dots, hatching) if mask is not None]
-    below = 0.66 + 0.14 * -(-sum(marks) // (1 if columns == 1 else 3))
+    in_a_row = 1 if columns == 1 else 3  # of the legend
+    below = 0.66 + 0.14 * -(-len(handles) // in_a_row)
     deep = top + below + -(-len(panels) // columns) * (height + head)
     grid = {"left": left / total, "right": 1 - right / total, "wspace": gap / width}
     grid |= {"bottom": below / deep, "top": 1 - (top + head) / deep, "hspace": head / height}
     titles = [printed(*panel.values()) if len(dims) == 1 else "" for panel in panels]
     options = {"columns": columns, "beside": below + top, "layout": None, "gridspec_kw": grid}
-    options |= {"subplot_kw": {"projection": ccrs.PlateCarree(), "facecolor": drawing.MISSING}}
+    options["subplot_kw"] = {"projection": PLATE, "facecolor": drawing.MISSING}
     fig, axes = figure_of(titles, height + head, **options)
+
     ticks = MaxNLocator(4, steps=[1, 2, 5, 10])
-    box = {"size": 6, "bbox": {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1}}
+    block = max(1, round(0.055 * field.sizes["lon"] / width))  # cells between dots, 1.4 mm apart
     for number, (ax, panel) in enumerate(zip(axes, panels)):
-        here, plain = field.sel(panel), {"crs": ccrs.PlateCarree(), "facecolor": "none"}
+        here = field.sel(panel)
         colours = {"norm": style.norm, "cmap": style.cmap, "rasterized": True}
         ax.pcolormesh(here.lon, here.lat, here, shading="nearest", **colours)
-        ax.add_geometries([LAND], **plain, edgecolor="0.2", linewidth=0.4)
+        ax.add_geometries([LAND], PLATE, **MAPS["land"])
         if zero_line:
-            ax.plot([], [], color="0.1", label="zero, ticks to the negative side", **ZERO)
             line = ax.contour(here.lon, here.lat, here, [0], colors="0.1", linewidths=0.5)
-            line.set_path_effects(ZERO["path_effects"])
+            line.set_path_effects(TICKED)
         if study_area is not None:
-            ax.plot([], [], label="study area", **OUTLINE)
-            ax.add_geometries([study_area], **OUTLINE | plain, edgecolor=OUTLINE["color"])
+            ax.add_geometries([study_area], PLATE, **MAPS["study_area"])
         if dots is not None:
-            size = max(1, round(0.055 * field.sizes["lon"] / width))  # dots 1.4 mm apart
-            point = {"markeredgecolor": "white", "markeredgewidth": 0.2}  # seen on dark colours
-            point |= {"markersize": 2.2, "label": dots.attrs.get("long_name")}
-            ax.plot(*drawing.thinned(masks["dots"].sel(panel), size), "k.", **point)
+            ax.plot(*drawing.thinned(dots.sel(panel), block), **MAPS["dots"])
         if hatching is not None:
-            mask = masks["hatching"].sel(panel).astype(float)
-            ax.contourf(mask.lon, mask.lat, mask, [0.5, 1.5], colors="none", hatches=["/////"])
-            area = {"facecolor": "white", "edgecolor": "black", "hatch": "/////"}
-            ax.fill([], [], label=hatching.attrs.get("long_name"), **area)
+            shade = {"colors": "none", "hatches": [MAPS["hatching"]["hatch"]]}
+            ax.contourf(here.lon, here.lat, hatching.sel(panel), [0.5, 1.5], **shade)
         ax.set_xticks(ticks.tick_values(west, east))
         ax.set_yticks(ticks.tick_values(south, north))
         ax.xaxis.set_major_formatter(LongitudeFormatter())
         ax.yaxis.set_major_formatter(LatitudeFormatter())
         edge = {"labelleft": number % columns == 0, "labelbottom": number + columns >= len(panels)}
-        ax.tick_params(length=1.5, pad=1.5, labelsize=6, **edge)
-        ax.grid(color="0.3", linewidth=0.3, alpha=0.35)
-        ax.set_extent(edges, ccrs.PlateCarree())
+        ax.tick_params(**MAPS["ticks"], **edge)
+        ax.grid(**MAPS["grid"])
+        ax.set_extent(edges, PLATE)
         ax.set_aspect(aspect)
         if len(dims) == 2:  # heads above the columns and beside the rows
             ax.set_title(printed(panel[col]) if number < columns else "", loc="center")
@@ -124,20 +113,14 @@ def maps(
         for name, (x, y) in (places or {}).items():
             side, shift = ("left", 0.7) if np.ndim(x) else ("right", -0.7)
             ax.plot(x, y, "k.--", linewidth=0.7, markersize=4)
-            ax.text(np.min(x) + shift, np.max(y) - 0.7, name, va="top", ha=side, **box)
+            ax.text(np.min(x) + shift, np.max(y) - 0.7, name, va="top", ha=side, **MAPS["text"])
         if notes is not None:
-            ax.text(0.015, 0.03, notes.sel(panel).item(), transform=ax.transAxes, **box)
+            text = notes.sel(panel).item()
+            ax.text(0.015, 0.03, text, transform=ax.transAxes, **MAPS["text"])
     bar = min(0.93, 4.2 / total)  # its share of the width
     cax = fig.add_axes((0.5 - bar / 2, (below - 0.3) / deep, bar, 0.09 / deep))
     drawing.colour_bar(fig, style, cax=cax)
-    return legend(fig, loc="lower center", ncols=1 if columns == 1 else 3, borderaxespad=0.1)
-
-
-def months(theta):
-    """Maps of `theta` (time of at most 12 months, lat, lon; m3 m-3), titled by year and month."""
-    if theta.sizes["time"] > 12:
-        raise ValueError(f"`theta` must have at most 12 months, got {theta.sizes['time']}")
-    return maps(theta, quantity="theta", col="time")
+    return legend(fig, handles, loc="lower center", ncols=in_a_row, borderaxespad=0.1)
 
 
 @styled
@@ -159,37 +142,34 @@ def seasonal_cycle(cycles):
 
 @styled
 def fan(series, *, band=None):
-    """Annual series of experiments, one panel a region: dimensions experiment_id, region, year.
+    """Annual series (experiment_id, region, year), one panel a region.
 
-    `band` has bound (low, high) as well, for all or some of the experiments: it is shaded behind
-    the lines. Its attribute ``long_name`` stands in the legend.
+    Of a `band` (also bound: low, high) what lies between is shaded, called by its ``long_name``.
     """
     dims = ("region", "experiment_id", "year")
     fig, axes = drawing.series_of(series, "series", dims, 2, sharex=True)
     if band is not None:
         band = ordered(band, "band", *dims[:2], "bound", "year").sel(bound=["low", "high"])
         for (ax, region), name in product(zip(axes, series["region"].values), band[dims[1]].values):
-            low, high = band.sel(experiment_id=name, region=region)
-            colour, dash = look(name)["color"], look(name)["linestyle"]
-            shade = {"facecolor": (colour, 0.2), "edgecolor": (colour, 0.7), "linestyle": dash}
-            shade |= {"label": f"{printed(name)}, {band.attrs.get('long_name', 'range')}"}
-            ax.fill_between(band["year"], low, high, linewidth=0.5, zorder=0, **shade)
+            colour, label = look(name)["color"], f"{printed(name)}, {band.attrs['long_name']}"
+            shade = {"facecolor": (colour, 0.2), "edgecolor": (colour, 0.7), "label": label}
+            shade |= {"linestyle": look(name)["linestyle"], "linewidth": 0.5, "zorder": 0}
+            ax.fill_between(band["year"], *band.sel(experiment_id=name, region=region), **shade)
     return legend(fig, ncols=5)
 
 
 @styled
-def loss_curve(history, *, best_epoch=None, baseline=None):
-    """Loss by epoch; `history` has ``train`` and ``validation`` in (m3 m-3)2 by its index epoch.
+def loss_curve(history, *, best_epoch, baseline):
+    """Losses ``train`` and ``validation`` in (m3 m-3)2 by epoch, with a star on the kept one.
 
-    The kept epoch gets a star; `baseline` has errors by name, drawn as horizontal lines.
+    The errors of `baseline`, by name, are lines across.
     """
-    losses = history[["train", "validation"]].rename(columns={"train": "training"})
-    losses = losses.rename_axis(index="epoch").to_xarray().to_dataarray("line")
+    losses = history[["train", "validation"]].rename(columns={"train": "training"}).T
+    losses = xr.DataArray(losses, dims=("line", "epoch")).expand_dims(panel=[""])
     style = {"marker": "o" if len(history) <= 30 else "", "markersize": 2}
-    fig, (ax,) = drawing.lines_of({"": losses}, 1.9, levels=baseline, style=style)
-    if best_epoch is not None:
-        best, star = history["validation"].loc[best_epoch], {"markersize": 8, "color": "#d55e00"}
-        ax.plot(best_epoch, best, "*", label=f"kept: epoch {best_epoch}", zorder=5, **star)
+    fig, (ax,) = drawing.lines_of(losses, 1.9, levels=baseline, style=style)
+    best, star = history["validation"].loc[best_epoch], {"markersize": 8, "color": "#d55e00"}
+    ax.plot(best_epoch, best, "*", label=f"kept: epoch {best_epoch}", zorder=5, **star)
     ax.set(yscale="log", ylabel=f"mean squared error of θ\nin ({drawing.written('m3 m-3')})²")
     ax.set_xlabel("epoch")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -197,15 +177,15 @@ def loss_curve(history, *, best_epoch=None, baseline=None):
 
 
 @styled
-def index_bound(slopes, *, years=86):
-    """Slope of the index of so many years against the trend in the noise, below its bound.
+def index_bound(slopes, *, years):
+    """Slopes of the index of so many years against the trend in the noise, below their bound.
 
-    `slopes` has the dimensions series and trend, as from `smcore.ssmi.slope_of_a_noisy_line`.
+    `slopes` has the dimensions series and trend.
     """
-    slopes = ordered(slopes, "slopes", "series", "trend")
+    slopes = ordered(slopes, "slopes", "series", "trend").expand_dims(panel=[""])
     bound = 10 * np.sqrt(12 / (years**2 - 1))  # since no correlation is above one
     bounds, shown = {f"bound, {bound:.3f}": bound}, [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1]
-    fig, (ax,) = drawing.lines_of({"": slopes}, 1.95, levels=bounds, style={"markersize": 2.5})
+    fig, (ax,) = drawing.lines_of(slopes, 1.95, levels=bounds, style={"markersize": 2.5})
     ax.set(xscale="log", ylim=(0, 1.1 * bound), ylabel=QUANTITIES["ssmi_slope"].title)
     ax.set_xticks(shown, map(drawing.numeral, shown))
     ax.minorticks_off()
@@ -227,10 +207,10 @@ def ranking(table):
     titles = ["difference from the reference, test years", "difference from the truth, 2071–2100"]
     weather = "correlation of the sources' weather with the reference's"
     growth = "growth of each source's bias per century (1: it doubles)"
-    panels = [("bias_drift", "shared_weather", "test", weather)]
-    panels += [("shared_weather", "bias_drift", "future_truth", growth)]
+    test = "bias_drift", "shared_weather", "test", weather
+    future = "shared_weather", "bias_drift", "future_truth", growth
     fig, axes = figure_of(titles, 2.9)
-    for ax, (fixed, x, score, head) in zip(axes, panels):
+    for ax, (fixed, x, score, head) in zip(axes, [test, future]):
         worlds = table[table[fixed] == 0].pivot(index=x, columns="method", values=score)
         for name in methods:
             style = {"label": printed(name), "markersize": 4, "markerfacecolor": "white"}
@@ -248,9 +228,8 @@ def ranking(table):
 def intervals(scores, *, label, better, line):
     """Scores with their intervals, the best on top, one panel for each thing scored against.
 
-    `scores` has ``value``, ``low`` and ``high`` (NaN without an interval), with the dimensions
-    dataset and against; `label` names them with their units. Better values lie on the side
-    `better` ("left", "right"); that of the dataset `line` runs through the panel.
+    ``value``, ``low`` and ``high`` (dataset, against; NaN without an interval), named with units by
+    `label`, are better to the "left" or "right"; that of the dataset `line` runs through the panel.
     """
     scores = scores.sortby(scores["value"].isel(against=0), ascending=better == "left")
     scores = scores.map(ordered, args=("scores", "against", "dataset"))
@@ -302,9 +281,9 @@ def change_spread(change, sources):
 
 @styled
 def permutations(results, *, quantity):
-    """Scores over shuffled years as a histogram, and that of the years in their order.
+    """Histograms of scores over shuffled years, with that of the years in their order.
 
-    `results` has by dataset id what `smcore.metrics.year_permutation_test` gives.
+    `results` has what `smcore.metrics.year_permutation_test` gives, by dataset id.
     """
     titles = [f"{printed(name)}, p = {float(one['p_value']):.3f}" for name, one in results.items()]
     fig, axes = figure_of(titles, 1.5, columns=min(len(results), 3))
@@ -322,9 +301,8 @@ def heat_map(values, *, quantity, row, col, panel):
     """Tables of colours with the numbers of a quantity; dimensions `row`, `col` and `panel`."""
     values = ordered(values, "values", panel, row, col)
     text = np.vectorize(lambda value: drawing.numeral(value, "z.2f"))(values)
-    panels = dict(zip(values[panel].values, zip(values, text)))
     options = {"columns": 1, "width": drawing.TWO_COLUMNS, "sharex": True}
-    return drawing.tables_of(panels, quantity, 0.24 + 0.2 * values.sizes[row], **options)[0]
+    return drawing.tables_of(values, text, quantity, 0.24 + 0.2 * values.sizes[row], **options)[0]
 
 
 @styled
@@ -336,11 +314,11 @@ def share_matrix(product, sources, *, rows):
     product = ordered(product, "product", rows, "experiment_id")
     sources = ordered(sources, "sources", "source_id", rows, "experiment_id")
     middle, *ends = (getattr(sources, of)("source_id") for of in ("median", "min", "max"))
+    titles = ["product", "sources: median (range)"]
+    cells = xr.concat([product, middle], "panel").assign_coords(panel=titles)
     span = np.vectorize("{:.0f}  ({:.0f}–{:.0f})".format)(middle, *ends)
-    panels = {"product": (product, np.vectorize("{:.0f}".format)(product))}
-    panels["sources: median (range)"] = middle, span
-    options = {"height": 0.5 + 0.28 * product.sizes[rows], "shrink": 0.6, "sharey": True}
-    return drawing.tables_of(panels, "drying_share", **options)[0]
+    text, height = [np.vectorize("{:.0f}".format)(product), span], 0.5 + 0.28 * product.sizes[rows]
+    return drawing.tables_of(cells, text, "drying_share", height, shrink=0.6, sharey=True)[0]
 
 
 @styled
@@ -348,14 +326,13 @@ def portrait(change, *, marks=None):
     """Change rates in % as tables of colours: parts of the year by period and experiment.
 
     `change` has dimensions region, part (year, four seasons, twelve months), period, experiment_id;
-    cells of `marks` (bool, the same) get a triangle, which their ``long_name`` explains.
+    cells of `marks` (bool, the same) get a triangle, which ``long_name`` explains.
     """
     change = ordered(change, "change", "region", "part", "period", "experiment_id")
     cells = change.stack(column=["period", "experiment_id"])
     form = np.vectorize(lambda x: drawing.numeral(x, "z.1f" if abs(x) < 9.95 else "z.0f"))
     text = form(cells.fillna(0))
-    panels = dict(zip(change["region"].values, zip(cells, text)))
-    fig, axes = drawing.tables_of(panels, "change", 4, shrink=0.6, sharey=True)
+    fig, axes = drawing.tables_of(cells, text, "change", 4, shrink=0.6, sharey=True)
     width, (_, rows, columns) = change.sizes["experiment_id"], cells.shape
     starts = width * np.arange(change.sizes["period"])
     for ax in axes:
@@ -367,8 +344,8 @@ def portrait(change, *, marks=None):
         heads.tick_params(length=0)
         heads.spines[:].set_visible(False)
     if marks is not None:
-        _, marked = xr.align(change, marks.transpose(*change.dims), join="exact")
-        marked = marked.stack(column=["period", "experiment_id"]) & cells.notnull()
+        marked = drawing.alike(marks, "marks", change).stack(column=["period", "experiment_id"])
+        marked &= cells.notnull()
         for region, i, j in np.argwhere(marked.values):
             corner = [(j + 1, i), (j + 1, i + 0.3), (j + 0.76, i)]
             axes[region].add_patch(Polygon(corner, facecolor="0.15", linewidth=0))
@@ -382,7 +359,7 @@ def portrait(change, *, marks=None):
 def quality_matrix(table):
     """Verdicts on the files of sources (rows) and experiments (columns): symbols on colours."""
     verdicts, known = table.to_numpy(), list(drawing.VERDICTS)
-    unknown = sorted(set(verdicts.ravel()) - set(known), key=str)
+    unknown = sorted(set(verdicts.flat) - set(known), key=str)
     if unknown:
         raise ValueError(f"`table` must hold verdicts out of {known}, got {unknown}")
     fig, (ax,) = figure_of([""], 0.3 + 0.165 * len(table))
@@ -401,13 +378,11 @@ def quality_matrix(table):
 
 @styled
 def taylor(statistics, *, families=None):
-    """Normalised Taylor diagram, with a legend of its numbered points.
+    """Normalised diagram of Taylor (2001), https://doi.org/10.1029/2000JD900719, points numbered.
 
-    `statistics` has ``std_ratio`` and ``correlation`` with the dimension dataset; one without
-    values is left out. Sources of one of the `families` (by name) share a colour and a marker.
-    The distance from the star, the reference, is the ratio of the ubRMSD to its standard
-    deviation, sqrt(1 + s**2 - 2 s r) with s the ratio of standard deviations: Taylor (2001),
-    Journal of Geophysical Research 106, https://doi.org/10.1029/2000JD900719.
+    `statistics` has ``std_ratio`` and ``correlation`` by dataset; one without values is left out.
+    Sources of one of the `families` (by name) share colour and marker. The distance from the star,
+    the reference, is ubRMSD / standard deviation, sqrt(1 + s**2 - 2 s r) with s the ``std_ratio``.
     """
     table = statistics.to_dataframe()[["std_ratio", "correlation"]].dropna()
     table = table.drop(index="reference", errors="ignore")
@@ -435,10 +410,11 @@ def taylor(statistics, *, families=None):
     families, palette = families or {}, sns.color_palette("tab10")
     kinds = list(dict.fromkeys(families.values()))
     for number, (name, (ratio, r)) in enumerate(table.iterrows(), start=1):
-        style, family = {"clip_on": False, "label": f"{number} {printed(name)}"}, families.get(name)
-        if family:
-            kind, entry = kinds.index(family), f"{style['label']} ({family})"
-            style |= {"marker": "ov^P"[kind % 4], "color": palette[kind % 10], "label": entry}
+        style = {"clip_on": False, "label": f"{number} {printed(name)}"}
+        if name in families:
+            kind = kinds.index(families[name])
+            style |= {"marker": "ov^P"[kind % 4], "color": palette[kind % 10]}
+            style["label"] += f" ({families[name]})"
         mark(ax, np.arccos(r), ratio, name, **style)
         turn = np.deg2rad(100 * number)  # neighbours in the list have their numbers apart
         step = (7 * np.cos(turn), 7 * np.sin(turn))

@@ -10,6 +10,7 @@ import os
 from dataclasses import asdict
 
 import dask
+import numpy as np
 import shapely
 import xarray as xr
 
@@ -37,10 +38,8 @@ def prepare(study):
 
     Raises
     ------
-    FileNotFoundError
-        If there is no archive.
-    ValueError
-        If the archive cannot be used; the message lists every problem of every file.
+    FileNotFoundError, ValueError
+        If there is no archive, or it cannot be used: a line for each problem of each file.
     """
     with xr.set_options(file_cache_maxsize=OPEN_FILES):
         return _prepare(study)
@@ -65,8 +64,7 @@ def _prepare(study):
         except (ValueError, FileNotFoundError) as error:
             problems.extend(str(error).splitlines())
 
-    folder = study.era5land_directory
-    period = study.periods.historical
+    folder, period = study.era5land_directory, study.periods.historical
     reference = attempt(era5land.open_swvl, folder, depth=study.depth, period=period)
     invariant = attempt(era5land.open_invariant, folder)
     for name, field in (("swvl", reference), ("lsm and z", invariant)):
@@ -79,10 +77,9 @@ def _prepare(study):
         raise ValueError(f"the archive of {study.name} has {len(problems)} problem(s):\n{lines}")
 
     paths = [path for _, path in prepared]
-    paths += [_prepare_reference(study, reference, invariant, area), study.prepared / "static.nc"]
-    checksums = {path.name: sha256(path) for path in paths}
-    quality = [asdict(report) for report in reports]
-    manifest = {"files": checksums, "quality": quality}
+    paths += _prepare_reference(study, reference, invariant, area)
+    manifest = {"files": {path.name: sha256(path) for path in paths}}
+    manifest["quality"] = [asdict(report) for report in reports]
     write_json(manifest, study.prepared / "manifest.json", recipe("prepare", inputs=paths))
     return reports
 
@@ -90,16 +87,6 @@ def _prepare(study):
 def _prepare_source(study, files, source_id, experiment_id):
     """The report of one series, and the path of its file on the coarse grid."""
     path = study.prepared / f"theta_{source_id}_{experiment_id}.nc"
-    chosen = {
-        "variant_label": study.variant_label(source_id, experiment_id),
-        "grid_label": study.models.loc[source_id, "grid_label"],
-        "version": study.versions.get(source_id, {}).get(experiment_id),
-    }
-    options = {
-        "period": study.period(experiment_id),
-        "missing_first_month": study.missing_first_month,
-        "accepted": study.accepted.get(source_id, ()),
-    }
     past = experiment_id == "historical"
     settings = study.settings(
         *("domain", "registration", "network.regridding", "missing_first_month"),
@@ -108,13 +95,24 @@ def _prepare_source(study, files, source_id, experiment_id):
         f"models.{source_id}.{'member_hist' if past else 'member_ssp'}",
     )
     here = files[(files["source_id"] == source_id) & (files["experiment_id"] == experiment_id)]
-    made = recipe("prepare", settings=settings, inputs=_readable(here["path"]))
+    # What cannot be read is reported where it is opened.
+    inputs = [one for one in here["path"] if one.is_file() and os.access(one, os.R_OK)]
+    made = recipe("prepare", settings=settings, inputs=inputs)
     if fresh(path, made):
         with xr.open_dataset(path) as found:
             return QualityReport(**json.loads(found.attrs["quality"])), path
 
     theta, report = cmip6.read_series(
-        files, source_id, experiment_id, region=study.domain, **chosen, **options
+        files,
+        source_id,
+        experiment_id,
+        variant_label=study.variant_label(source_id, experiment_id),
+        grid_label=study.models.loc[source_id, "grid_label"],
+        version=study.versions.get(source_id, {}).get(experiment_id),
+        period=study.period(experiment_id),
+        region=study.domain,
+        missing_first_month=study.missing_first_month,
+        accepted=study.accepted.get(source_id, ()),
     )
     if theta is None:
         return report, path
@@ -124,11 +122,10 @@ def _prepare_source(study, files, source_id, experiment_id):
     grid = coarse_grid(study.domain, registration=study.registration)
     coarse = regrid(theta, grid, method=method, engine=engine)
     try:
-        dataset = fill_nearest(coarse.compute()).rename("theta").to_dataset()
+        dataset = fill_nearest(coarse.compute()).to_dataset(name="theta")
     except ValueError as error:
         report.add("missing_values", f"on the coarse grid, {error}")
         return report, path
-    dataset = dataset.drop_vars(["lat_bnds", "lon_bnds"], errors="ignore")
     dataset["theta"].attrs = {"long_name": "volumetric water content, 0-10cm", "units": "m3 m-3"}
     dataset.attrs = {"quality": json.dumps(asdict(report))}
     write_dataset(dataset, path, made)
@@ -136,41 +133,30 @@ def _prepare_source(study, files, source_id, experiment_id):
 
 
 def _prepare_reference(study, reference, invariant, area):
-    path, static_path = study.prepared / "reference.nc", study.prepared / "static.nc"
-    files = era5land.find_files(study.era5land_directory)
+    """Paths of the reference and of the static fields on the fine grid."""
+    paths = [study.prepared / "reference.nc", study.prepared / "static.nc"]
     settings = study.settings(
         *("domain", "registration", "scale_factor", "depth", "study_area", "periods.historical"),
         "network.regridding",
     )
-    made = recipe("prepare", settings=settings, inputs=[*files, ROOT / "data/countries.geojson"])
-    if fresh(path, made) and fresh(static_path, made):
-        return path
-    grid = fine_grid(
-        study.domain, scale_factor=study.scale_factor, registration=study.registration
-    ).drop_vars(["lat_bnds", "lon_bnds"])
-    method = study.network.regridding
-    theta = regrid(reference, grid, method=method).rename("theta").assign_attrs(reference.attrs)
+    inputs = [*era5land.find_files(study.era5land_directory), ROOT / "data" / "countries.geojson"]
+    made = recipe("prepare", settings=settings, inputs=inputs)
+    if all(fresh(path, made) for path in paths):
+        return paths
+    registration, method = study.registration, study.network.regridding
+    grid = fine_grid(study.domain, scale_factor=study.scale_factor, registration=registration)
+    theta = regrid(reference, grid, method=method)
     # Some months at a time keep the memory small; in order, they give the same bytes each time.
     with dask.config.set(scheduler="synchronous"):
-        write_dataset(theta.to_dataset(), path, made)
+        write_dataset(theta.to_dataset(name="theta"), paths[0], made)
 
-    static = xr.Dataset(
-        {
-            name: regrid(field.compute(), grid, method=method).astype("float32")
-            for name, field in invariant.items()
-        }
-    )
-    with xr.open_dataset(path, chunks={"time": 60}) as written:
+    static = invariant.map(lambda field: regrid(field, grid, method=method), keep_attrs=True)
+    static = static.astype("float32")
+    with xr.open_dataset(paths[0], chunks={"time": 60}) as written:
         land = written["theta"].notnull().any("time").compute()
-    lat, lon = xr.broadcast(grid["lat"], grid["lon"])
     shapely.prepare(area)
-    inside = shapely.contains_xy(area, lon.values, lat.values)
+    inside = shapely.contains_xy(area, *np.meshgrid(grid["lon"], grid["lat"]))
     static["land"] = land.astype("int8").drop_attrs()
-    static["study_area"] = static["land"] * inside.astype("int8")
-    write_dataset(static.fillna(0), static_path, made)
-    return path
-
-
-def _readable(paths):
-    """The files that can be read; the others are reported where they are opened."""
-    return [path for path in paths if path.is_file() and os.access(path, os.R_OK)]
+    static["study_area"] = static["land"] * inside
+    write_dataset(static.fillna(0), paths[1], made)
+    return paths

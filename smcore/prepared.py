@@ -22,40 +22,29 @@ def open_predictors(study, experiment_id):
 
     Raises
     ------
-    FileNotFoundError
-        If a file of the store is not there; the message names the chapter that makes it.
-    ValueError
-        If one is damaged or out of date.
+    FileNotFoundError, ValueError
+        If a file is not there, or is damaged or out of date; the chapter that makes it is named.
     """
     paths = [stored(study, f"theta_{name}_{experiment_id}.nc") for name in study.sources]
-    index = xr.Variable("source_id", list(study.sources))
     fields = [xr.load_dataarray(path) for path in paths]
-    return xr.concat(fields, index, join="exact", combine_attrs="override").assign_coords(
-        source_id=list(study.sources)
-    )
+    index = xr.Variable("source_id", list(study.sources))
+    return xr.concat(fields, index, join="exact", combine_attrs="override")
 
 
 def open_reference(study):
     """theta(time, lat, lon) in m3 m-3 of the reference on the fine grid, loaded when it is used.
 
-    Raises FileNotFoundError or ValueError as :func:`open_predictors`.
+    Raises FileNotFoundError if it is not there, ValueError if it is damaged or out of date.
     """
     return xr.open_dataset(stored(study, "reference.nc"))["theta"]
 
 
 def open_static(study):
-    """Static fields on the fine grid.
+    """Static fields (lat, lon) on the fine grid, as a Dataset.
 
-    Returns
-    -------
-    xr.Dataset
-        ``elevation`` (m), ``land_fraction`` (0..1), and the booleans ``land`` (where the
-        reference has a value) and ``study_area`` (land inside the study's polygons).
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If the file is not there, or is damaged or out of date.
+    ``elevation`` (m), ``land_fraction`` (0..1), and the booleans ``land`` (where the reference has
+    a value) and ``study_area`` (land inside the study's polygons). Raises FileNotFoundError if the
+    file is not there, ValueError if it is damaged or out of date.
     """
     static = xr.load_dataset(stored(study, "static.nc"))
     return static.assign({name: static[name].astype(bool) for name in ("land", "study_area")})

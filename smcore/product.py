@@ -11,6 +11,24 @@ from smcore.soil import SATURATION
 from smcore.store import checked, write_dataset
 
 DEPTH_BOUNDS = {"0-7cm": (0.0, 0.07), "0-10cm": (0.0, 0.1)}  # m
+ATTRIBUTES = {
+    "theta": {
+        "standard_name": "volume_fraction_of_condensed_water_in_soil",
+        "units": "m3 m-3",
+        "cell_methods": "time: mean area: mean where land",
+        "grid_mapping": "crs",
+    },
+    "theta_std": {"units": "m3 m-3", "grid_mapping": "crs"},
+    "lat": {"standard_name": "latitude", "units": "degrees_north", "axis": "Y"},
+    "lon": {"standard_name": "longitude", "units": "degrees_east", "axis": "X"},
+    "time": {"standard_name": "time", "axis": "T"},
+    "depth": {"standard_name": "depth", "units": "m", "positive": "down", "axis": "Z"},
+    "crs": {  # WGS 84
+        "grid_mapping_name": "latitude_longitude",
+        "semi_major_axis": 6378137.0,
+        "inverse_flattening": 298.257223563,
+    },
+}
 
 
 def write(theta, path, *, study, std=None, provenance=None, recipe=None):
@@ -34,13 +52,12 @@ def write(theta, path, *, study, std=None, provenance=None, recipe=None):
     Returns
     -------
     int
-        How many values lie outside 0..0.766 m3 m-3, the largest saturation of the land
-        scheme of ERA5-Land; they are kept and counted in the file.
+        How many values lie outside 0..0.766 m3 m-3 (`smcore.soil.SATURATION`); they are kept.
 
     Raises
     ------
     ValueError
-        If `theta` is in other units, or its months do not begin on their first day.
+        If `theta` has other units than m3 m-3, or times that are not the first of a month.
     """
     units = theta.attrs.get("units", "m3 m-3")
     if units != "m3 m-3":
@@ -50,78 +67,37 @@ def write(theta, path, *, study, std=None, provenance=None, recipe=None):
         raise ValueError(f"`time` of `theta` must be the first of each month, got {months[0]} ...")
 
     outside = int(((theta < 0) | (theta > SATURATION)).sum())
-    bounds = np.stack([months, months + pd.offsets.MonthBegin(1)], axis=1)
-    first, last = DEPTH_BOUNDS[study.depth]
-
-    theta = theta.transpose("time", "lat", "lon").astype("float32").rename("theta")
-    theta.attrs = {
-        "standard_name": "volume_fraction_of_condensed_water_in_soil",
-        "long_name": f"volumetric water content of the soil, {study.depth}",
-        "units": "m3 m-3",
-        "cell_methods": "time: mean area: mean where land",
-        "grid_mapping": "crs",
+    fields = {"theta": theta} if std is None else {"theta": theta, "theta_std": std}
+    dataset = xr.Dataset(fields).transpose("time", "lat", "lon").astype("float32")
+    bounds = {
+        "time": np.stack([months, months + pd.offsets.MonthBegin(1)], axis=1),
+        "depth": np.array(DEPTH_BOUNDS[study.depth]),
     }
-    dataset = theta.to_dataset()
-    if std is not None:
-        dataset["theta_std"] = std.transpose("time", "lat", "lon").astype("float32")
-        dataset["theta_std"].attrs = {
-            "long_name": f"standard deviation of theta between {len(study.members)} networks",
-            "units": "m3 m-3",
-            "grid_mapping": "crs",
-        }
-        dataset["theta"].attrs["ancillary_variables"] = "theta_std"
-    dataset = dataset.drop_vars(["lat_bnds", "lon_bnds"], errors="ignore")
-    for axis, standard_name, units, letter in [
-        ("lat", "latitude", "degrees_north", "Y"),
-        ("lon", "longitude", "degrees_east", "X"),
-    ]:
+    dataset = dataset.assign_coords(time=months, depth=bounds["depth"].mean())
+    for axis in ("lat", "lon"):
         centres = dataset[axis].values.astype(float)
         half = (centres[1] - centres[0]) / 2
-        dataset[axis] = (
-            axis,
-            centres,
-            {
-                "standard_name": standard_name,
-                "units": units,
-                "axis": letter,
-                "bounds": f"{axis}_bnds",
-            },
-        )
-        dataset[f"{axis}_bnds"] = ((axis, "bnds"), np.stack([centres - half, centres + half], 1))
-    dataset["time"] = (
-        "time",
-        months,
-        {"standard_name": "time", "axis": "T", "bounds": "time_bnds"},
-    )
-    dataset["time_bnds"] = (("time", "bnds"), bounds)
-    dataset["depth"] = (
-        (),
-        (first + last) / 2,
-        {
-            "standard_name": "depth",
-            "units": "m",
-            "positive": "down",
-            "axis": "Z",
-            "bounds": "depth_bnds",
-        },
-    )
-    dataset["depth_bnds"] = (("bnds",), [first, last])
-    dataset = dataset.set_coords("depth")
-    dataset["crs"] = (
-        (),
-        np.int32(0),
-        {
-            "grid_mapping_name": "latitude_longitude",
-            "semi_major_axis": 6378137.0,
-            "inverse_flattening": 298.257223563,
-        },
-    )
-    notice = "SYNTHETIC: made from the demo world, not from climate models. "
+        dataset[axis] = axis, centres
+        bounds[axis] = np.stack([centres - half, centres + half], axis=1)
+    dataset["crs"] = (), np.int32(0)
+    for name in ATTRIBUTES.keys() & dataset.variables.keys():
+        dataset[name].attrs = ATTRIBUTES[name]
+    for name, edges in bounds.items():
+        dataset[f"{name}_bnds"] = (*dataset[name].dims, "bnds"), edges
+        dataset[name].attrs["bounds"] = f"{name}_bnds"
+    long_name = f"volumetric water content of the soil, {study.depth}"
+    dataset["theta"].attrs["long_name"] = long_name
+    if std is not None:
+        dataset["theta"].attrs["ancillary_variables"] = "theta_std"
+        long_name = f"standard deviation of theta between {len(study.members)} networks"
+        dataset["theta_std"].attrs["long_name"] = long_name
+    summary = "Monthly volumetric water content, CMIP6 models fused and downscaled by YNet."
+    if study.synthetic:
+        summary = f"SYNTHETIC: made from the demo world, not from climate models. {summary}"
     dataset.attrs = {
         "Conventions": "CF-1.8",
         "title": f"Surface soil moisture, fused and downscaled: {study.title}",
-        "summary": (notice if study.synthetic else "")
-        + "Monthly volumetric water content, CMIP6 models fused and downscaled by YNet.",
+        "summary": summary,
         "institution": "smcore",
         # Without the date, so that the same input gives the same file.
         "history": f"fused and written by smcore {smcore.__version__}",
@@ -140,12 +116,8 @@ def write(theta, path, *, study, std=None, provenance=None, recipe=None):
     }
     for name in dataset.data_vars.keys() - {"theta", "theta_std"}:
         dataset[name].encoding["coordinates"] = None  # bounds and crs have none
-    write_dataset(
-        dataset,
-        path,
-        recipe,
-        time_bnds={"units": "days since 1850-01-01", "dtype": "float64"},
-    )
+    since = {"units": "days since 1850-01-01", "dtype": "float64"}
+    write_dataset(dataset, path, recipe, time_bnds=since)
     return outside
 
 
@@ -160,15 +132,12 @@ def open_product(path):
     Returns
     -------
     xr.DataArray
-        theta(time, lat, lon) in m3 m-3, loaded when it is used; ``time`` is the first of
-        each month.
+        theta(time, lat, lon) in m3 m-3, first days of months, loaded when it is used.
 
     Raises
     ------
-    FileNotFoundError
-        If the file is not there yet; chapter 3 makes it.
-    ValueError
-        If it is damaged, or its network, its inputs or the code have changed since.
+    FileNotFoundError, ValueError
+        If the file is not there yet, or is damaged or out of date; the chapter is named.
     """
     dataset = xr.open_dataset(checked(path, "03_fused_product"))
     theta = dataset["theta"].drop_vars("depth")

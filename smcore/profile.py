@@ -1,17 +1,11 @@
 """The parts of a profile, each checked by itself: boxes, periods, networks, the demo world."""
 
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -83,35 +77,30 @@ class Periods(Strict):
     baseline: Period
     change: tuple[Period, ...]
 
-    @field_validator("future", "train", "validation", "test", "baseline")
-    @classmethod
-    def _beside_the_others(cls, period, info):
-        key, years = info.field_name, [*map(int, period)]
-        before = {name: [*map(int, pair)] for name, pair in info.data.items()}
-        past, problems = before.get("historical", [years[0], years[-1]]), []
-        if key != "future" and not past[0] <= years[0] <= years[1] <= past[1]:
-            expected = f"expected years within periods.historical {past}"
-            problems.append(
-                f"periods.{key}: {years}: {expected}; widen that period or move this one"
-            )
-        elif key == "future" and "historical" in before and years[0] != past[1] + 1:
-            expected = f"expected to begin in {past[1] + 1}, the year after periods.historical"
-            problems.append(f"periods.future: {years}: {expected}: scenarios continue that run")
-        for other in ("train", "validation") if key in ("validation", "test") else ():
-            if other in before and years[0] <= before[other][1] and before[other][0] <= years[1]:
-                problems.append(
-                    f"periods.{other}, periods.{key}: {before[other]}, {years}: they overlap, so "
-                    "the network would be judged on months it has seen; move one of them"
-                )
-        return refused(period, problems)
-
     @field_validator("change")
     @classmethod
-    def _within_the_future(cls, change, info):
-        first, last = info.data.get("future", ("0000", "9999"))
-        outside = [list(pair) for pair in change if not first <= pair[0] <= pair[1] <= last]
-        expected = f"expected years within periods.future {[first, last]}"
-        return refused(change, [f"periods.change: {pair}: {expected}" for pair in outside])
+    def _beside_each_other(cls, change, info):
+        """All at once, so that none is passed over for another's fault."""
+        years, problems = {key: [*map(int, pair)] for key, pair in info.data.items()}, []
+        past, future = years.get("historical"), years.get("future")
+        if past and future and future[0] != past[1] + 1:
+            text = f"expected to begin in {past[1] + 1}, the year after periods.historical"
+            problems += [f"periods.future: {future}: {text}: scenarios continue that run"]
+        inner = [(key, pair, "historical") for key, pair in years.items() if key != "future"]
+        inner += [("change", [*map(int, pair)], "future") for pair in change]
+        for key, pair, whole in inner:
+            first, last = years.get(whole, pair)
+            if pair[0] < first or pair[1] > last:
+                text = f"expected years within periods.{whole} {[first, last]}"
+                problems += [f"periods.{key}: {pair}: {text}; widen that period or move this one"]
+        splits = [key for key in ("train", "validation", "test") if key in years]
+        for key, other in combinations(splits, 2):
+            one, two = years[key], years[other]
+            if one[0] <= two[1] and two[0] <= one[1]:
+                text = "they overlap, so the network would be judged on months it has seen"
+                where = f"periods.{key}, periods.{other}: {one}, {two}"
+                problems += [f"{where}: {text}; move one of them"]
+        return refused(change, problems)
 
 
 class StudyArea(Strict):

@@ -17,31 +17,26 @@ def regrid(field, target, *, method="bilinear", na_thres=0.5, engine="smcore"):
     Parameters
     ----------
     field : xr.DataArray
-        Dimensions (..., lat, lon), coordinates ``lat`` and ``lon`` in degrees: latitude
-        ascending or descending, longitude in 0..360, -180..180 or beyond. NaN is missing.
-        May be chunked along the leading dimensions and is then regridded when it is used.
+        Dimensions (..., lat, lon), coordinates in degrees: latitude in either order, longitude in
+        0..360, -180..180 or beyond. NaN is missing. Chunks along leading dimensions stay lazy.
     target : xr.Dataset or xr.DataArray
         Its coordinates ``lat`` and ``lon`` are the cell centres wanted.
     method : {"bilinear", "conservative", "nearest"}, default: "bilinear"
-        ``bilinear`` interpolates as ESMF does, in Cartesian space along chords.
-        ``conservative`` is the area-weighted mean of the overlapping, valid source cells.
-        ``nearest`` takes the nearest source cell on the sphere.
+        ``bilinear`` interpolates as ESMF does, in Cartesian space along chords; ``conservative``
+        is the area-weighted mean of the overlapping, valid source cells; ``nearest`` takes the
+        nearest source cell on the sphere.
     na_thres : float, default: 0.5
-        A target cell is missing where more than this share of its weight lies on missing
-        source cells or outside the source grid; the rest is renormalised. 0: any missing
-        source cell suffices.
+        A target cell is missing where more than this share of its weight lies on missing source
+        cells or outside; the rest is renormalised. 0: any missing source cell suffices.
     engine : {"smcore", "xesmf"}, default: "smcore"
-        Who makes the weights. ``xesmf`` (where it is installed) also takes curvilinear grids
-        (two-dimensional ``lat`` and ``lon``; not ``conservative``) and unstructured ones
-        (both along one dimension; only ``nearest``).
+        Who makes the weights. ``xesmf`` also takes curvilinear grids (two-dimensional ``lat`` and
+        ``lon``; not ``conservative``) and unstructured ones (only ``nearest``).
 
     Returns
     -------
     xr.DataArray
-        Dimensions (..., lat, lon) on the target's coordinates, with the field's attributes.
-        Missing outside the source grid: for ``bilinear`` beyond its outermost centres, for
-        the other methods beyond its outermost cells, half a step further. From curvilinear
-        and unstructured grids ``nearest`` reaches everywhere.
+        Dimensions (..., lat, lon) on the target's coordinates, with the field's attributes. Missing
+        beyond the outermost centres (``bilinear``) or cells of a rectilinear source grid.
 
     Raises
     ------
@@ -165,10 +160,15 @@ def _ascending_longitude(lon):
     return values, index
 
 
+def _without_repeat(x, index):
+    """Longitudes and indices without the first column that is repeated on a global grid."""
+    return (x[:-1], index[:-1]) if x[-1] - x[0] > 360 - 1e-6 else (x, index)
+
+
 def _bilinear(lat, lon, target_lat, target_lon):
     x, x_index = _ascending_longitude(lon)
     descending = lat[0] > lat[-1]
-    y_index = np.arange(lat.size)[::-1] if descending else np.arange(lat.size)
+    y_index = np.argsort(lat)
     y = np.deg2rad(lat[y_index])
 
     # A target on a source line belongs to the cell with the lower native index, as in ESMF.
@@ -218,9 +218,7 @@ def _conservative(lat, lon, target_lat, target_lon):
     target_y = np.sin(np.deg2rad(_edges(target_lat, limit=90)))
     across = overlap(y, target_y) / np.abs(np.diff(target_y))[:, None]
 
-    x, x_index = _ascending_longitude(lon)
-    if x[-1] - x[0] > 360 - 1e-6:
-        x, x_index = x[:-1], x_index[:-1]
+    x, x_index = _without_repeat(*_ascending_longitude(lon))
     x, target_x = _edges(x), _edges(target_lon)
     along = np.zeros((target_lon.size, lon.size))
     for turn in (-720, -360, 0, 360, 720):
@@ -259,14 +257,12 @@ def _esmf(method, rectilinear, lat, lon, target_lat, target_lon):
             "conda install -c conda-forge xesmf, or leave engine='smcore' for rectilinear grids"
         ) from error
     target = xr.Dataset(coords={"lat": target_lat, "lon": target_lon})
-    cells, periodic = lat.size, False
-    column = np.arange(cells)
+    column, periodic = np.arange(lat.size), False
     if rectilinear:
         # The first column again at the end closes the globe; ESMF's periodic grid invents poles.
         x, index = _ascending_longitude(lon)
-        if method != "bilinear" and x[-1] - x[0] > 360 - 1e-6:
-            x, index = x[:-1], index[:-1]
-        cells = lat.size * lon.size
+        if method != "bilinear":
+            x, index = _without_repeat(x, index)
         column = (column[:, None] * lon.size + index).ravel()
         source = xr.Dataset(coords={"lat": lat, "lon": x})
     else:
@@ -287,25 +283,14 @@ def _esmf(method, rectilinear, lat, lon, target_lat, target_lon):
         locstream_in=not rectilinear and lat.ndim == 1,
     )
     weights = regridder.weights.data.to_scipy_sparse().tocoo()
-    shape = (target_lat.size * target_lon.size, cells)
+    shape = (target_lat.size * target_lon.size, lat.size * (lon.size if rectilinear else 1))
     return sparse.csr_matrix((weights.data, (weights.row, column[weights.col])), shape)
 
 
 def fill_nearest(field):
-    """A field whose missing cells take the value of the nearest cell that is never missing.
-
-    Parameters
-    ----------
-    field : xr.DataArray
-        Dimensions (..., lat, lon), coordinates in degrees.
-
-    Raises
-    ------
-    ValueError
-        If every cell is missing at some time.
-    """
-    leading = [dim for dim in field.dims if dim not in ("lat", "lon")]
-    ordered = field.transpose(*leading, "lat", "lon")
+    """A field whose missing cells take the value of the nearest cell that is never missing."""
+    ordered = field.transpose(..., "lat", "lon")
+    leading = ordered.dims[:-2]
     valid = ordered.notnull().all(leading).values.ravel()
     if not valid.any():
         empty = np.argwhere(ordered.isnull().all(("lat", "lon")).values)
@@ -316,29 +301,15 @@ def fill_nearest(field):
         )
     points = _points(field["lat"], field["lon"])
     index = np.flatnonzero(valid)[cKDTree(points[valid]).query(points)[1]]
-    filled = ordered.values.reshape(*ordered.shape[:-2], -1)[..., index].reshape(ordered.shape)
-    return ordered.copy(data=filled)
+    values = ordered.values.reshape(*ordered.shape[:-2], -1)[..., index]
+    return ordered.copy(data=values.reshape(ordered.shape))
 
 
 def upsampled(field, reference):
-    """Bilinear interpolation from the coarse to the fine grid, as the baselines have it.
+    """A field (..., lat, lon) interpolated bilinearly to the fine grid of `reference`, in float32.
 
-    Parameters
-    ----------
-    field : xr.DataArray
-        Dimensions (..., lat, lon) on the coarse grid.
-    reference : xr.DataArray or xr.Dataset
-        Any field with the ``lat`` and ``lon`` of the fine grid.
-
-    Returns
-    -------
-    xr.DataArray
-        In float32, with the other dimensions of `field`; details as in :func:`ensemble_mean`.
-
-    Raises
-    ------
-    ValueError
-        If the fine grid reaches beyond the coarse cells.
+    Beyond the outermost centres the value of the centre is held; where a coarse cell is missing,
+    its neighbours share its weight. ValueError if the fine grid reaches beyond the coarse cells.
     """
     rows = _interpolation_matrix(reference["lat"].values, field["lat"].values, "lat")
     columns = _interpolation_matrix(reference["lon"].values, field["lon"].values, "lon")
@@ -352,38 +323,19 @@ def upsampled(field, reference):
 
     coords = {name: field[name] for name in field.dims[:-2] if name in field.coords}
     coords |= {"lat": reference["lat"], "lon": reference["lon"]}
-    return xr.DataArray(values, dims=field.dims, coords=coords)
+    return xr.DataArray(values, coords, field.dims)
 
 
 def coarse_weights(weights, predictors):
     """Weights of coarse cells that give the fine grid's weighted mean of an interpolated field.
 
-    Bilinear interpolation is linear, so the mean over a region of the fine grid is a weighted
-    mean of the coarse cells around it: nothing has to be interpolated.
-
-    Parameters
-    ----------
-    weights : xr.DataArray
-        Weights of the fine cells (lat, lon), such as their area in a region and 0 elsewhere.
-    predictors : xr.DataArray
-        Anything on the coarse grid, with lat and lon; without missing cells, which
-        interpolation would replace by their neighbours.
-
-    Returns
-    -------
-    xr.DataArray
-        (lat, lon) of the coarse grid, with the sum of `weights`.
-
-    Raises
-    ------
-    ValueError
-        If the fine grid reaches beyond the coarse cells.
+    From `weights` (lat, lon) of the fine cells to those of the coarse grid of `predictors`, with
+    the same sum: interpolation is linear. For fields without missing cells.
     """
     rows = _interpolation_matrix(weights["lat"].values, predictors["lat"].values, "lat")
     columns = _interpolation_matrix(weights["lon"].values, predictors["lon"].values, "lon")
     values = rows.T @ weights.transpose("lat", "lon").values.astype(float) @ columns
-    coords = {name: predictors[name] for name in ("lat", "lon")}
-    return xr.DataArray(values, dims=("lat", "lon"), coords=coords)
+    return xr.DataArray(values, {name: predictors[name] for name in ("lat", "lon")})
 
 
 def _interpolation_matrix(fine, coarse, name):
@@ -396,6 +348,5 @@ def _interpolation_matrix(fine, coarse, name):
             f"{fine.min():g} to {fine.max():g} for centres {coarse.min():g} to {coarse.max():g}; "
             "choose the same domain, and longitudes of the same range"
         )
-    unit = np.eye(coarse.size)
-    weights = [np.interp(fine, coarse[order], unit[column][order]) for column in range(coarse.size)]
+    weights = [np.interp(fine, coarse[order], unit[order]) for unit in np.eye(coarse.size)]
     return np.stack(weights, axis=1).astype("float32")

@@ -12,42 +12,20 @@ PARTS = {"annual": tuple(range(1, 13))} | SEASONS | MONTHS
 
 
 def yearly_mean(field, months):
-    """Mean of the same months of each year, every month weighted equally.
+    """Mean of the same calendar months of each year, every month weighted equally.
 
-    Parameters
-    ----------
-    field : xr.DataArray
-        One value per month along ``time``, in ascending order.
-    months : sequence of int
-        Calendar months, 1 to 12.
-
-    Returns
-    -------
-    xr.DataArray
-        With dimension ``year`` (int) in place of time: the years, if any, with all of `months`.
-        NaN where a cell lacks one of them.
-
-    Raises
-    ------
-    ValueError
-        If `field` does not hold one value per month, or `months` are none of the calendar.
-
-    Notes
-    -----
-    A season that crosses New Year belongs to the year of its January: if `months` hold 12 and
-    1 but not all twelve, December and the months that lead up to it count for the next year.
+    `field` has one value per month along ``time``, in ascending order, which gives way to ``year``
+    (int): the years, if any, with all of `months`; NaN where a cell lacks one of them. A season
+    that crosses New Year belongs to the year of its January: if `months` hold 12 and 1 but not all
+    twelve, December and the months that lead up to it count for the next year.
     """
     months = set(months)
     if not months or not months <= set(range(1, 13)):
         raise ValueError(f"`months` must be numbers from 1 to 12, got {sorted(months)}")
     require_monthly(field, "field")
     month, year = field["time"].dt.month.values, field["time"].dt.year.values
-    if 1 in months and len(months) < 12:
-        late = 12
-        while late in months:  # the run of months that ends with December
-            year = np.where(month == late, year + 1, year)
-            late -= 1
-
+    if 1 in months and len(months) < 12:  # after the last month left out, it is next year's
+        year = year + (month > max(set(range(1, 13)) - months))
     asked = np.isin(month, list(months))
     years, counts = np.unique(year[asked], return_counts=True)
     full = years[counts == len(months)]
@@ -57,23 +35,9 @@ def yearly_mean(field, months):
 
 
 def annual_mean(field):
-    """Mean of each calendar year, every month weighted equally.
+    """Mean of each calendar year with all twelve months, of which `field` must hold one.
 
-    Parameters
-    ----------
-    field : xr.DataArray
-        One value per month along ``time``, in ascending order.
-
-    Returns
-    -------
-    xr.DataArray
-        With dimension ``year`` (int) in place of time: only years with all twelve months.
-        NaN where a cell lacks one of them.
-
-    Raises
-    ------
-    ValueError
-        If `field` does not hold one value per month, or no full year.
+    Dimension ``year`` takes the place of time; NaN where a cell lacks a month.
     """
     mean = yearly_mean(field, PARTS["annual"])
     if mean.sizes["year"] == 0:
@@ -84,22 +48,8 @@ def annual_mean(field):
 def seasonal_mean(field):
     """Mean of each season of each year, every month weighted equally.
 
-    Parameters
-    ----------
-    field : xr.DataArray
-        One value per month along ``time``, in ascending order.
-
-    Returns
-    -------
-    xr.DataArray
-        Dimensions ``season`` (MAM, JJA, SON, DJF) and ``year`` (int) take the place of time.
-        Winter belongs to the year of its January. A season that lacks a month is NaN:
-        2015-2100 has 85 winters, from that of 2016 on.
-
-    Raises
-    ------
-    ValueError
-        If `field` does not hold one value per month, or no full season.
+    Dimensions ``season`` (MAM, JJA, SON, DJF) and ``year`` take the place of time. Winter belongs
+    to the year of its January. A season that lacks a month is NaN: 2015-2100 has 85 winters.
     """
     means = [yearly_mean(field, months) for months in SEASONS.values()]
     if not any(mean.sizes["year"] for mean in means):
@@ -107,14 +57,18 @@ def seasonal_mean(field):
     return xr.concat(means, xr.DataArray(list(SEASONS), dims="season", name="season"), join="outer")
 
 
+def _of_each_month(field, statistic):
+    """A statistic of the values of each calendar month, with dimension month, 1 to 12."""
+    number = field["time"].dt.month.values
+    found = [  # one after the other, because groupby takes several times the memory
+        statistic(field.isel(time=number == month).astype(float)) for month in range(1, 13)
+    ]
+    return xr.concat(found, xr.DataArray(range(1, 13), dims="month", name="month"))
+
+
 def monthly_climatology(field):
     """Mean of each calendar month, with dimension month, in the precision of the field."""
-    number = field["time"].dt.month.values
-    means = [  # a loop, because groupby takes several times the memory
-        field.isel(time=number == month).astype(float).mean("time").astype(field.dtype)
-        for month in range(1, 13)
-    ]
-    return xr.concat(means, xr.DataArray(range(1, 13), dims="month", name="month"))
+    return _of_each_month(field, lambda values: values.mean("time").astype(field.dtype))
 
 
 def monthly_statistics(field):
@@ -123,13 +77,10 @@ def monthly_statistics(field):
     Dimension ``month``, 1 to 12, takes the place of time; NaN for a month that `field` lacks, and
     as the standard deviation of a series that does not vary.
     """
-    number = field["time"].dt.month.values
-    months = xr.DataArray(np.unique(number), dims="month", name="month")
-    found = []
-    for month in months.values:  # one after the other, as above
-        values = field.isel(time=number == month).astype(float)
-        found.append((values.mean("time"), values.std("time")))
-    mean, spread = (xr.concat(of, months).reindex(month=range(1, 13)) for of in zip(*found))
+    found = _of_each_month(
+        field, lambda values: xr.Dataset({"mean": values.mean("time"), "std": values.std("time")})
+    )
+    mean, spread = found["mean"], found["std"]
     # rounding gives a constant series a spread of about 1e-16 of its mean
     return mean, spread.where(spread > 1e-12 * abs(mean))
 

@@ -11,25 +11,20 @@ def volumetric_water_content(mrsos, *, layer_thickness=0.1):
     Parameters
     ----------
     mrsos : xr.DataArray
-        Mass of water in the layer, all phases, in kg m-2. Any dimensions.
+        Mass of water in the layer, all phases (frozen water as well), in kg m-2.
     layer_thickness : float, default: 0.1
-        Thickness of the layer in m. CMIP6 defines ``mrsos`` over the upper 0.1 m; the depth
-        bounds in the files are not used, because some models publish wrong ones.
+        In m. CMIP6 defines ``mrsos`` over the upper 0.1 m; the depth bounds in the files are not
+        used, because some models publish wrong ones.
 
     Returns
     -------
     xr.DataArray
-        Volumetric water content in m3 m-3, with the dimensions of `mrsos`.
+        ``mrsos / (1000 kg m-3 layer_thickness)`` in m3 m-3, with the dimensions of `mrsos`.
 
     Raises
     ------
     ValueError
         If the units are not ``kg m-2`` or the layer has no thickness.
-
-    Notes
-    -----
-    ``theta = mrsos / (rho_w d)`` with ``rho_w = 1000 kg m-3``. Frozen water is included,
-    because ``mrsos`` counts all phases.
     """
     units = mrsos.attrs.get("units")
     if units != "kg m-2":

@@ -23,13 +23,12 @@ import numpy as np
 
 # As they were when this process began: what runs is what is recorded.
 SOURCES = {path.stem: path.read_text("utf-8") for path in Path(__file__).parent.glob("*.py")}
-CHUNK_MONTHS = 12  # along time, in NetCDF files
-SHIPPED = Path(__file__).resolve().parents[1] / "data"  # files that come with the project
 WITHOUT_EFFECT = {"__init__", "config", "profile", "progress", "store"}  # on what a step computes
-_read = {}  # paths that this process has checked, with their checksums
-
-
-# --- files ---------------------------------------------------------------------------------
+SHIPPED = Path(__file__).resolve().parents[1] / "data"  # files that come with the project
+CHUNK_MONTHS = 12  # along time, in NetCDF files
+FIELD = {"dtype": "float32", "_FillValue": np.float32(9.96921e36)}
+FIELD |= {"zlib": True, "complevel": 1, "shuffle": True}
+_read = {}  # checksums of the files that this process has checked, by path
 
 
 @contextmanager
@@ -51,36 +50,6 @@ def replacing(path):
         part.unlink(missing_ok=True)
 
 
-@contextmanager
-def keeping(path, made=None):
-    """As :func:`replacing`, with a record of what the file was made from.
-
-    Parameters
-    ----------
-    path : Path
-        Final name of the file.
-    made : dict, optional
-        From :func:`recipe`; by default the code that is loaded and the files that this process
-        has checked.
-    """
-    with replacing(path) as part:
-        yield part
-        _read.pop(Path(path).absolute(), None)  # no file is made from itself
-        # The record first: whichever file a killed process leaves, its checksum is in there.
-        entry = {"sha256": sha256(part), "recipe": beside(made or _session(), path)}
-        entries = [entry, *([recorded(path)] if whole(path) else [])]
-        with replacing(_record_path(path)) as text:
-            text.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
-
-
-def _to_disk(path):
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _sweep(folder):
     for part in folder.glob(f".*.{socket.gethostname()}-*.part"):
         process = part.name.removesuffix(".part").rpartition("-")[2]
@@ -92,98 +61,84 @@ def _sweep(folder):
             continue  # another user's, or none of ours
 
 
+def _to_disk(path):
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def keeping(path, made=None):
+    """A temporary path that takes the name `path` when the block ends, with a record beside it.
+
+    Recorded is the recipe `made`, by default the loaded code and what this process has checked.
+    """
+    with replacing(path) as part:
+        yield part
+        _read.pop(str(Path(path).absolute()), None)  # no file is made from itself
+        # The record first: whichever file a killed process leaves, its checksum is in there.
+        entry = {"sha256": sha256(part), "recipe": beside(made or _session(), path)}
+        entries = [entry, *([recorded(path)] if whole(path) else [])]
+        with replacing(_record_path(path)) as text:
+            text.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
+
+
 def write_text(text, path, recipe=None):
-    """Write a text file and its record; by default its recipe is what this process has read."""
+    """Write a text file and its record."""
     with keeping(path, recipe) as part:
         part.write_text(text, encoding="utf-8")
 
 
 def write_json(values, path, recipe=None):
-    """Write `values` as JSON, with a record as of :func:`write_text`."""
+    """Write `values` as JSON, and its record."""
     write_text(json.dumps(values, indent=1, default=_plain) + "\n", path, recipe)
 
 
 def write_table(table, path, recipe=None, **options):
-    """Write a DataFrame as CSV, with a record as of :func:`write_text`.
-
-    Further `options` are those of ``DataFrame.to_csv``.
-    """
+    """Write a DataFrame as CSV, with `options` of ``DataFrame.to_csv``, and its record."""
     write_text(table.to_csv(**options), path, recipe)
 
 
 def write_figure(figure, path, recipe=None):
-    """Write a matplotlib figure as PNG with 200 dots an inch, with a record as of `write_text`."""
+    """Write a matplotlib figure as PNG with 200 dots an inch, and its record."""
     with keeping(path, recipe) as part:
         figure.savefig(part, dpi=200, format="png")
 
 
-def _plain(value):
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    return str(value)
-
-
 def write_dataset(dataset, path, recipe=None, **encoding):
-    """Write a dataset as compressed NetCDF-4 in the way of CF, with a record as of `write_text`.
+    """Write a dataset as compressed NetCDF-4 in the way of CF, and its record.
 
-    Parameters
-    ----------
-    dataset : xr.Dataset
-        Floating point data variables are written as float32 with a fill value, coordinates
-        and bounds without one, times as days in float64.
-    path : Path
-        Final name of the file.
-    recipe : dict, optional
-        What it was made from, see :func:`recipe`.
-    **encoding
-        Further encoding by variable name.
+    Floating point fields become float32 with a fill value; coordinates and bounds have none;
+    times are days in float64. `encoding` adds to this by the name of a variable.
     """
-    settings = {}
+    settings = {name: {"_FillValue": None} for name in dataset.variables}
     for name, variable in dataset.variables.items():
-        settings[name] = {"_FillValue": None}
         field = name in dataset.data_vars and not name.endswith("_bnds")
         if field and variable.ndim > 1 and variable.dtype.kind == "f":
-            chunks = [
-                min(size, CHUNK_MONTHS) if dim == "time" else size
-                for dim, size in variable.sizes.items()
-            ]
-            settings[name] = {
-                "dtype": "float32",
-                "_FillValue": np.float32(9.96921e36),
-                "zlib": True,
-                "complevel": 1,
-                "shuffle": True,
-                "chunksizes": chunks,
-            }
+            sizes = variable.sizes.items()
+            chunks = [min(size, CHUNK_MONTHS) if dim == "time" else size for dim, size in sizes]
+            settings[name] = FIELD | {"chunksizes": chunks}
         if variable.dtype.kind == "M":
             settings[name]["dtype"] = "float64"
             if name == "time":  # its bounds take the same units
                 settings[name]["units"] = "days since 1850-01-01"
     for name, extra in encoding.items():
-        settings[name] = settings.get(name, {}) | extra
+        settings[name] |= extra
     with keeping(path, recipe) as part:
         dataset.to_netcdf(part, engine="netcdf4", encoding=settings)
 
 
-# --- records -------------------------------------------------------------------------------
+def _plain(value):
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else str(value)
 
 
 def recipe(*modules, settings=None, inputs=()):
-    """What a file is made from.
+    """What a file is made from: code of modules of smcore, settings that matter, input files.
 
-    Parameters
-    ----------
-    *modules : str
-        Modules of smcore whose code makes the file; what they import from smcore counts as well.
-    settings : dict, optional
-        The values that matter, such as :meth:`smcore.config.Study.settings` gives them.
-    inputs : iterable of Path
-        The files that it is made from.
-
-    Returns
-    -------
-    dict
-        With checksums in place of code and inputs; no time stamps, so that two machines agree.
+    What the modules import from smcore counts as well; `settings` are as `Study.settings` gives
+    them. Checksums stand for code and inputs, and no time stamps, so that two machines agree.
     """
     return {
         "modules": sorted(modules),
@@ -196,17 +151,16 @@ def recipe(*modules, settings=None, inputs=()):
 def _session():
     """The recipe of a result: the code that is loaded, and the files that were checked."""
     loaded = {name.partition(".")[2] for name in sys.modules if name.startswith("smcore.")}
-    made = recipe(*sorted(loaded & SOURCES.keys() - WITHOUT_EFFECT))
-    return made | {"inputs": {str(path): checksum for path, checksum in sorted(_read.items())}}
+    return recipe(*(loaded & SOURCES.keys() - WITHOUT_EFFECT)) | {"inputs": dict(_read)}
 
 
 def beside(made, path):
     """A recipe whose inputs are named from the folder of a file, so that a study may be moved."""
-    folder = Path(path).absolute().parent
-    inputs = {
-        f"shipped:{one.name}" if one.parent == SHIPPED else os.path.relpath(one, folder): value
-        for one, value in ((Path(name), value) for name, value in made["inputs"].items())
-    }
+    inputs = {}
+    for name, checksum in made["inputs"].items():
+        place = os.path.relpath(name, Path(path).absolute().parent)
+        shipped = Path(name).parent == SHIPPED
+        inputs[f"shipped:{Path(name).name}" if shipped else place] = checksum
     return made | {"inputs": inputs}
 
 
@@ -222,8 +176,7 @@ def _parsed(text):
 def recorded(path):
     """The checksum and the recipe of a file as recorded, or None without a file or a record."""
     try:
-        with open(_record_path(path), encoding="utf-8") as file:
-            entries = _parsed(file.read())
+        entries = _parsed(_record_path(path).read_text(encoding="utf-8"))
         content = sha256(path)
         return next((one for one in entries if one["sha256"] == content), entries[0])
     except (OSError, ValueError, LookupError, TypeError):
@@ -252,29 +205,11 @@ def differences(found, made):
 
 
 def checked(path, chapter, *, study=None):
-    """A file that may be used: finished, whole, and made by what is there now.
+    """The path of a file that may be used: finished, whole, and made by what is there now.
 
-    Parameters
-    ----------
-    path : Path
-        A file that another step has made.
-    chapter : str
-        The chapter that makes it, which the errors name.
-    study : Study, optional
-        The settings that were recorded have to be those of this study.
-
-    Returns
-    -------
-    Path
-        `path` itself.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the file is not there.
-    ValueError
-        If it is damaged or has no record, or if it is stale: made by other code, settings or
-        inputs than the present ones.
+    FileNotFoundError without the file; ValueError if it is damaged, without a record, or stale:
+    made by other code, inputs or, with a `study`, settings than the present ones. The errors name
+    the `chapter` that makes it.
     """
     path = Path(path).absolute()
     if not path.is_file():
@@ -286,12 +221,12 @@ def checked(path, chapter, *, study=None):
         )
     why = _stale(path)
     if study is not None:
-        settings = recorded(path)["recipe"]["settings"]
-        now = study.settings(*settings)
-        why += [f"{key} was {settings[key]!r}" for key in settings if settings[key] != now[key]]
+        was = recorded(path)["recipe"]["settings"]
+        now = study.settings(*was)
+        why += [f"{key} was {was[key]!r}" for key in was if was[key] != now[key]]
     if why:
         raise ValueError(f"{path} is out of date ({'; '.join(why)}): run chapter {chapter} again")
-    _read[path] = recorded(path)["sha256"]
+    _read[str(path)] = recorded(path)["sha256"]
     return path
 
 
@@ -316,18 +251,14 @@ def _stale(path):
 
 def sha256(path):
     """Checksum of a file, in hexadecimal digits; read once, as long as it does not change."""
-    path = Path(path).absolute()
-    stat = path.stat()
-    return _checksum(str(path), stat.st_size, stat.st_mtime_ns, stat.st_ino)
+    stat = os.stat(path)
+    return _checksum(os.path.abspath(path), stat.st_size, stat.st_mtime_ns, stat.st_ino)
 
 
 @cache
 def _checksum(path, *_):
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-# --- code ----------------------------------------------------------------------------------
 
 
 def code_digest(*modules):
@@ -356,14 +287,10 @@ def imports(code):
     found = set()
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Import):
-            found |= {alias.name.partition(".")[2] for alias in node.names}
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            origin = ".".join(filter(None, ["smcore" if node.level else None, node.module]))
-            if origin == "smcore":
-                found |= {alias.name for alias in node.names}
-            elif origin.startswith("smcore."):
-                found.add(origin.split(".")[1])
-    return frozenset(found & SOURCES.keys())
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name.split(".")[1] for name in found if name.startswith("smcore.")} & SOURCES.keys()
 
 
 @cache
@@ -375,11 +302,8 @@ def _bare(code):
             row, column = token.start
             lines[row - 1] = lines[row - 1][:column]
     for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
-            node, clean=False
-        ):
-            first = node.body[0]
-            lines[first.lineno - 1 : first.end_lineno] = [""] * (
-                first.end_lineno - first.lineno + 1
-            )
+        match node:
+            case ast.Expr(value=ast.Constant(value=str())):
+                for row in range(node.lineno - 1, node.end_lineno):
+                    lines[row] = ""
     return "\n".join(line.rstrip() for line in lines if line.strip())

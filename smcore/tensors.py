@@ -10,31 +10,23 @@ from smcore.baselines import anomalies, with_climatology
 from smcore.prepared import open_predictors, open_reference, open_static
 from smcore.seasons import monthly_climatology
 
-STATIC = ("elevation", "land_fraction")
-AUXILIARY = {"static": STATIC, "climatology": ("climatology",), "none": ()}
+AUXILIARY = {"static": ["elevation", "land_fraction"], "climatology": ["climatology"], "none": []}
 
 
 def open_inputs(study, experiment_id):
     """What the network sees in an experiment, and what its output is added to.
 
-    Returns
-    -------
-    predictors : xr.DataArray
-        (source_id, time, lat, lon) on the coarse grid: theta in m3 m-3 or, of an anchored
-        network, its anomalies from the training period, smoothed over years. A scenario
-        continues the historical run of its source.
-    auxiliary : xr.Dataset
-        The fields on the fine grid that the preset names.
-    anchor : xr.DataArray or None
-        Of an anchored network, (time, lat, lon) in m3 m-3 on the fine grid: the climatology of
-        the reference in the training period plus the mean of these anomalies.
+    Predictors (source_id, time, lat, lon) on the coarse grid: theta in m3 m-3 or, of an anchored
+    network, its smoothed anomalies from the training period; a scenario continues the historical
+    run of its source. The fields on the fine grid that the preset names. The anchor or None: the
+    climatology of the reference plus the mean of these anomalies, (time, lat, lon) in m3 m-3.
     """
     preset, train = study.network, study.periods.train
     predictors, reference = open_predictors(study, experiment_id), open_reference(study)
     auxiliary = open_static(study)
     if preset.auxiliary == "climatology":
         auxiliary["climatology"] = monthly_climatology(reference.sel(time=slice(*train)))
-    names = list(AUXILIARY[preset.auxiliary])
+    names = AUXILIARY[preset.auxiliary]
     auxiliary = auxiliary[names] if names else auxiliary.drop_vars(auxiliary.data_vars)
     if not preset.anchored:
         return predictors, auxiliary, None
@@ -49,10 +41,7 @@ def open_inputs(study, experiment_id):
 
 @dataclass(frozen=True)
 class Statistics:
-    """Means and standard deviations that the network's inputs and output are scaled with.
-
-    Fitted on the training period only; kept in the checkpoint.
-    """
+    """What inputs and output are scaled with, of the training period; kept in the checkpoint."""
 
     predictor_mean: list  # one per source, m3 m-3
     predictor_std: list
@@ -63,52 +52,34 @@ class Statistics:
 
     @classmethod
     def fit(cls, predictors, reference, auxiliary, *, train_period, standardisation):
-        """Statistics of the training period.
+        """Statistics of the training period; fields of the seasonal cycle have the dimension month.
 
-        Parameters
-        ----------
-        predictors : xr.DataArray
-            theta(source_id, time, lat, lon) on the coarse grid, m3 m-3.
-        reference : xr.DataArray
-            theta(time, lat, lon) on the fine grid, m3 m-3.
-        auxiliary : xr.Dataset
-            The auxiliary fields on the fine grid; fields of the seasonal cycle have the dimension
-            month.
-        train_period : (str, str)
-            First and last year, both included.
-        standardisation : {"none", "source"}
-            ``none`` leaves theta in m3 m-3, ``source`` centres and scales each source.
-
-        Raises
-        ------
-        ValueError
-            If the training period holds no months, or `standardisation` is neither.
+        `standardisation` ``none`` leaves theta in m3 m-3, ``source`` centres and scales each
+        source. ValueError if it is neither, or the training period holds no months.
         """
         if standardisation not in ("none", "source"):
             raise ValueError(
                 f"`standardisation` must be 'none' or 'source', got {standardisation!r}"
             )
-        train = predictors.sel(time=slice(*train_period))
-        target = reference.sel(time=slice(*train_period))
+        train, target = (one.sel(time=slice(*train_period)) for one in (predictors, reference))
         if not train.sizes["time"] or not target.sizes["time"]:
             raise ValueError(
                 f"`train_period` {train_period}: `predictors` has {train.sizes['time']} months of "
                 f"it and `reference` {target.sizes['time']}; choose years that both have"
             )
         fields = {name: _mean_and_std(field) for name, field in auxiliary.items()}
+        scaled = [*train.transpose("source_id", ...), target]
         if standardisation == "none":
-            sources = [(0.0, 1.0)] * train.sizes["source_id"]
-            reference_mean, reference_std = 0.0, 1.0
+            *sources, of_reference = [(0.0, 1.0)] * len(scaled)
         else:
-            sources = [_mean_and_std(train.sel(source_id=name)) for name in train["source_id"]]
-            reference_mean, reference_std = _mean_and_std(target)
+            *sources, of_reference = map(_mean_and_std, scaled)
         return cls(
             predictor_mean=[mean for mean, _ in sources],
             predictor_std=[std for _, std in sources],
             auxiliary_mean={name: mean for name, (mean, _) in fields.items()},
             auxiliary_std={name: std for name, (_, std) in fields.items()},
-            reference_mean=reference_mean,
-            reference_std=reference_std,
+            reference_mean=of_reference[0],
+            reference_std=of_reference[1],
         )
 
     def predictors(self, predictors):
@@ -125,8 +96,8 @@ class Statistics:
 
         Of 12 months, or of one that stands for all where no field changes with the season.
         """
-        months = auxiliary.sizes.get("month", 1)
-        shape = (months, len(self.auxiliary_mean), auxiliary.sizes["lat"], auxiliary.sizes["lon"])
+        months, fields = auxiliary.sizes.get("month", 1), len(self.auxiliary_mean)
+        shape = (months, fields, auxiliary.sizes["lat"], auxiliary.sizes["lon"])
         values = np.zeros(shape, "float32")
         for number, name in enumerate(self.auxiliary_mean):
             field = (auxiliary[name] - self.auxiliary_mean[name]) / self.auxiliary_std[name]
@@ -142,9 +113,8 @@ class Statistics:
 
     def theta(self, output):
         """Array in m3 m-3 from the network's output."""
-        return output.float().numpy() * np.float32(self.reference_std) + np.float32(
-            self.reference_mean
-        )
+        mean, std = np.float32(self.reference_mean), np.float32(self.reference_std)
+        return output.float().numpy() * std + mean
 
 
 def month_index(time, auxiliary):

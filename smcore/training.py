@@ -11,12 +11,14 @@ import json
 import math
 import time
 from dataclasses import asdict, dataclass, replace
+from itertools import count
 from pathlib import Path
 
 import pandas as pd
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
+from torch.nn.parallel import DistributedDataParallel
 
 from smcore import store
 from smcore.config import Study
@@ -26,6 +28,7 @@ from smcore.progress import duration, report
 from smcore.tensors import AUXILIARY, Statistics, month_index, open_inputs
 from smcore.ynet import YNet, YNetConfig, initialise_he
 
+CHAPTER = "02_ynet_training"  # which trains
 WARM_UP = 0.05  # share of the steps over which the learning rate rises
 DIVERGED = 100  # times the loss of an output of zero
 SHOWN = (1, 5)  # epochs whose weights are kept beside the best, to show how the network learns
@@ -62,6 +65,8 @@ def learning_rate(network, step, steps):
 def fit(study, *, resume=True):
     """Train the study's network, or each of its ensemble, on its training period.
 
+    A training that other code, settings or data have begun is set aside under another name.
+
     Parameters
     ----------
     study : Study
@@ -81,10 +86,6 @@ def fit(study, *, resume=True):
         If the loss is not finite or diverges; the last good checkpoint is kept.
     FileNotFoundError, ValueError
         If the prepared store is not there, or is damaged or out of date.
-
-    Notes
-    -----
-    A training that other code, settings or data have begun is set aside under another name.
     """
     with Workers.gathered() as workers:
         for member in study.members:
@@ -93,34 +94,28 @@ def fit(study, *, resume=True):
 
 
 def _fit(study, resume, workers):
-    preset, say = study.network, report if workers.first else lambda text: None
+    preset, periods, writes = study.network, study.periods, workers.rank == 0
+    say = report if writes else lambda text: None
     even, odd, final, finished = _files(study)
     made = _recipe(study)
-    if workers.first:
+    if writes:
         _set_aside(study, made, say)
     workers.wait()
-    found = [_read(path, made, say) for path in (even, odd) if resume]
-    checkpoint = max(filter(None, found), key=lambda one: one.epoch, default=None)
+    checkpoint = _last([even, odd], made, say) if resume else {}
     how = {"precision": precision(preset.precision), "machine": workers.machine}
-    if checkpoint:
-        how = checkpoint.metadata["how"]
-    chosen = how["precision"]
-    if workers.first:
+    how |= checkpoint.get("how", {})
+    history = checkpoint.get("history", [])
+    if writes:
         finished.unlink(missing_ok=True)
-    say(f"training in {chosen} on {workers.machine}")
+    say(f"training in {how['precision']} on {workers.machine}")
 
     predictors, fields, anchor = open_inputs(study, "historical")
     reference = open_reference(study) if anchor is None else open_reference(study) - anchor
     if checkpoint:
-        statistics = Statistics(**checkpoint.metadata["statistics"])
+        statistics = Statistics(**checkpoint["statistics"])
     else:
-        statistics = Statistics.fit(
-            predictors,
-            reference,
-            fields,
-            train_period=study.periods.train,
-            standardisation=preset.standardisation,
-        )
+        options = {"train_period": periods.train, "standardisation": preset.standardisation}
+        statistics = Statistics.fit(predictors, reference, fields, **options)
         if anchor is not None:  # an output of zero is the anchor
             statistics = replace(statistics, reference_mean=0.0)
     variance = statistics.reference_std**2  # brings losses to (m3 m-3)2
@@ -128,56 +123,51 @@ def _fit(study, resume, workers):
 
     def months(period):
         here = predictors.sel(time=slice(*period))
-        month = month_index(here["time"], auxiliary)
         target = statistics.target(reference.sel(time=slice(*period)))
-        return statistics.predictors(here), month, *target
+        tensors = statistics.predictors(here), month_index(here["time"], auxiliary), *target
+        return [tensor.to(workers.device) for tensor in tensors]
 
-    train, held_out = months(study.periods.train), months(study.periods.validation)
-
-    layout = layout_of(chosen)
-    auxiliary = auxiliary.to(workers.device, memory_format=layout)
-    x, month, y, valid = (tensor.to(workers.device) for tensor in train)
-    held_out = [tensor.to(workers.device) for tensor in held_out]
+    x, month, y, valid = months(periods.train)
+    held_out = months(periods.validation)
     zero = masked_mse(torch.zeros_like(y), y, valid).item()
+    layout, autocast = layout_of(how["precision"]), autocast_to(how["precision"])
+    auxiliary = auxiliary.to(workers.device, memory_format=layout)
     x = x.to(memory_format=layout)
     torch.manual_seed(preset.seed)
     network = build(study).to(workers.device, memory_format=layout)
-    parallel = workers.together(network)
-    optimiser = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[preset.optimiser](
-        network.parameters(),
-        lr=preset.learning_rate,
-        weight_decay=preset.weight_decay,
-        fused=True,
-    )
-    history = _restore(checkpoint, network, optimiser) if checkpoint else []
-    best = min((row["validation"] for row in history), default=math.inf)
-    autocast = autocast_to(chosen)
+    parallel = DistributedDataParallel(network) if workers.count > 1 else network
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[preset.optimiser]
+    options = {"lr": preset.learning_rate, "weight_decay": preset.weight_decay, "fused": True}
+    optimiser = kind(network.parameters(), **options)
+    if checkpoint:
+        _restore(checkpoint, network, optimiser)
 
     def loss_over(*tensors):
         with autocast:
             return _loss(network, *tensors, auxiliary, preset.batch_size, workers) * variance
 
-    def save(path, **more):
-        if workers.first:
-            _save(path, made, network, statistics, history, how, **more)
+    def save(path, optimiser=None):
+        if writes:
+            _save(path, made, network, statistics, history, how, optimiser)
 
     if anchor is not None and not history:  # the anchor itself takes part in the selection
-        best = loss_over(*held_out)
-        row = {"epoch": 0, "train": loss_over(x, month, y, valid), "validation": best}
-        history = [row | {"learning_rate": 0.0, "seconds": 0.0}]
+        row = {"train": loss_over(x, month, y, valid), "validation": loss_over(*held_out)}
+        history.append({"epoch": 0, **row, "learning_rate": 0.0, "seconds": 0.0})
         save(final)
 
+    nothing = {"epoch": 0, "validation": math.inf}
+    best = min(history, key=lambda row: row["validation"], default=nothing)
     batches_per_epoch = math.ceil(len(x) / preset.batch_size)
     steps = preset.epochs * batches_per_epoch
-    for epoch in range(history[-1]["epoch"] + 1 if history else 1, preset.epochs + 1):
-        if _patience_over(history, preset.patience):
+    for epoch in range((history or [nothing])[-1]["epoch"] + 1, preset.epochs + 1):
+        if epoch - 1 - best["epoch"] >= (preset.patience or math.inf):
             break
         start = time.monotonic()
         # Order and dropout depend on seed and epoch alone, so resuming needs no random state.
         torch.manual_seed(1_000_003 * preset.seed + epoch)
         order = torch.randperm(len(x))
-        orders = order, _paired(order, preset.pairing)
-        batches = zip(*(months.split(preset.batch_size) for months in orders), strict=True)
+        pairs = _paired(order, preset.pairing)
+        batches = zip(order.split(preset.batch_size), pairs.split(preset.batch_size))
         torch.manual_seed(torch.initial_seed() + 500_009 * workers.rank)
         parallel.train()
         losses = 0.0
@@ -192,8 +182,8 @@ def _fit(study, resume, workers):
             with autocast:
                 estimate = parallel(x[mine], auxiliary[month[mine]])
             loss = masked_mse(estimate.float(), y[aim], valid[aim]) * share
-            name = f"loss of epoch {epoch}, batch {number + 1},"
             total = workers.total(loss.item())
+            name = f"loss of epoch {epoch}, batch {number + 1},"
             _check(total, name, rate, limit=DIVERGED * zero or math.inf)
             optimiser.zero_grad()
             (loss * workers.count).backward()  # the gradients are averaged
@@ -209,74 +199,52 @@ def _fit(study, resume, workers):
             "seconds": time.monotonic() - start,
         }
         history.append(row)
-        if validation < best:
-            best = validation
+        if validation < best["validation"]:
+            best = row
             save(final)
         if epoch in SHOWN:
-            save(_shown(study, epoch))
-        save(odd if epoch % 2 else even, optimiser=optimiser)  # one of the two is always whole
+            save(study.model / f"epoch{epoch}.safetensors")
+        save(odd if epoch % 2 else even, optimiser)  # one of the two is always whole
         say(
             f"epoch {epoch}/{preset.epochs}: loss {row['train']:.2e}, validation "
             f"{validation:.2e}, at most {duration(row['seconds'] * (preset.epochs - epoch))} left"
         )
-    if workers.first:
-        values = {
-            "weights": store.sha256(final),
-            "history": history,
-            "network": preset.model_dump(),
-        }
-        store.write_json(values | how, finished, _recipe(study, final))
+    if writes:
+        store.write_json({"history": history} | how, finished, _recipe(study, final))
     workers.wait()
 
 
 def load(study, *, epoch=None):
-    """The trained network of a study, as `fit` returned it.
+    """The trained network of a study, as `fit` returned it, or as it was after an epoch.
 
-    Parameters
-    ----------
-    study : Study
-        Of an ensemble one of its members.
-    epoch : int, optional
-        The network as it was after this epoch, the last one or one of `SHOWN`.
-
-    Raises
-    ------
-    FileNotFoundError
-        If its training has not finished.
-    ValueError
-        If its weights are damaged, or older than the code, the settings or the data.
+    `epoch` is the last or one of `SHOWN`. FileNotFoundError if the training has not finished,
+    ValueError if what it left is damaged or out of date; both name the chapter to run.
     """
     even, odd, path, finished = _files(study)
-    chapter = "02_ynet_training"
-    values = json.loads(store.checked(finished, chapter, study=study).read_text())
-    history = pd.DataFrame(values["history"]).set_index("epoch")
+    values = json.loads(store.checked(finished, CHAPTER, study=study).read_text())
+    history = pd.DataFrame(values.pop("history")).set_index("epoch")
     if epoch is not None:
         last = odd if epoch % 2 else even
-        path = last if epoch == history.index[-1] else _shown(study, epoch)
-    checkpoint = _Checkpoint.load(store.checked(path, chapter, study=study))
+        shown = study.model / f"epoch{epoch}.safetensors"
+        path = last if epoch == history.index[-1] else shown
+    checkpoint = _open(store.checked(path, CHAPTER, study=study))
     network = build(study)
-    network.load_state_dict(checkpoint.state("network"))
-    statistics = Statistics(**checkpoint.metadata["statistics"])
+    network.load_state_dict(checkpoint["network"])
     best = int(history["validation"].idxmin())
-    how = {key: values[key] for key in ("precision", "machine")}
-    return Trained(network.eval(), statistics, history, best, **how)
+    return Trained(network.eval(), Statistics(**checkpoint["statistics"]), history, best, **values)
 
 
 def build(study):
     """The untrained network of a study; its weights depend on torch's seed."""
     preset = study.network
-    network = YNet(
-        YNetConfig(
-            in_channels=len(study.sources),
-            auxiliary_channels=len(AUXILIARY[preset.auxiliary]),
-            features=preset.features,
-            depth=preset.depth,
-            scale_factor=study.scale_factor,
-            dropout=preset.dropout,
-            clip_features=preset.clip_features,
-            skips=preset.skips,
-        )
+    named = {"features", "depth", "dropout", "clip_features", "skips"}
+    config = YNetConfig(
+        in_channels=len(study.sources),
+        auxiliary_channels=len(AUXILIARY[preset.auxiliary]),
+        scale_factor=study.scale_factor,
+        **preset.model_dump(include=named),
     )
+    network = YNet(config)
     if preset.initialisation == "he":
         initialise_he(network)
     if preset.anchored:  # untrained it is the anchor
@@ -287,6 +255,7 @@ def build(study):
 
 @torch.no_grad()
 def _loss(network, x, month, y, valid, auxiliary, batch_size, workers):
+    """Mean squared error over all valid cells, in the units of `y`."""
     network.eval()
     squares = 0.0
     for batch in workers.share(torch.arange(len(x))).split(batch_size):
@@ -307,13 +276,6 @@ def _paired(months, years):
     return months + 12 * (other - year)
 
 
-def _patience_over(history, patience):
-    if patience is None or not history:
-        return False
-    losses = [row["validation"] for row in history]
-    return len(losses) - 1 - losses.index(min(losses)) >= patience
-
-
 def _check(loss, name, rate, limit=math.inf):
     if not loss < limit:
         raise FloatingPointError(
@@ -327,10 +289,6 @@ def _files(study):
     """The last even epoch, the last odd one, the best, and the history of a finished training."""
     names = ("even.safetensors", "odd.safetensors", "model.safetensors", "model.json")
     return [study.model / name for name in names]
-
-
-def _shown(study, epoch):
-    return study.model / f"epoch{epoch}.safetensors"
 
 
 def _recipe(study, *more):
@@ -348,21 +306,19 @@ def _set_aside(study, made, say):
     differ = [store.differences(one, wanted) for one in found if one != wanted]
     if not differ and any(map(Path.exists, checkpoints)) and not store.whole(checkpoints[2]):
         differ = ["its best weights, which are damaged or without a record"]
-    if not differ:
-        return
-    number = 1
-    while (aside := study.model.with_name(f"{study.model.name}.{number}")).exists():
-        number += 1
-    study.model.rename(aside)
-    say(f"{study.model} differs in {differ[0]}: set aside as {aside.name}, training starts anew")
+    if differ:
+        model = study.model
+        names = (model.with_name(f"{model.name}.{number}") for number in count(1))
+        aside = model.rename(next(name for name in names if not name.exists()))
+        say(f"{model} differs in {differ[0]}: set aside as {aside.name}, training starts anew")
 
 
 def _save(path, made, network, statistics, history, how, optimiser=None):
-    """One file with everything; JSON in the metadata of the safetensors."""
+    """One file with everything: tensors, and JSON in the metadata of the safetensors."""
     tensors = {f"network.{key}": value for key, value in network.state_dict().items()}
-    if optimiser is not None:
-        for index, state in optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser.{index}.{key}": value for key, value in state.items()}
+    states = optimiser.state_dict()["state"] if optimiser else {}
+    for index, state in states.items():
+        tensors |= {f"optimiser.{index}.{key}": value for key, value in state.items()}
     tensors = {key: value.cpu().contiguous() for key, value in tensors.items()}
     metadata = {
         "history": history,
@@ -375,52 +331,38 @@ def _save(path, made, network, statistics, history, how, optimiser=None):
         save_file(tensors, part, {key: json.dumps(value) for key, value in metadata.items()})
 
 
-@dataclass(frozen=True)
-class _Checkpoint:
-    tensors: dict
-    metadata: dict
-
-    @classmethod
-    def load(cls, path):
-        with safe_open(path, "pt") as file:
-            metadata = {key: json.loads(value) for key, value in file.metadata().items()}
-        return cls(load_file(path), metadata)
-
-    @property
-    def epoch(self):
-        return self.metadata["history"][-1]["epoch"]
-
-    def state(self, prefix):
-        """The tensors below a prefix."""
-        return {
-            key.removeprefix(f"{prefix}."): value
-            for key, value in self.tensors.items()
-            if key.startswith(f"{prefix}.")
-        }
+def _open(path):
+    """What `_save` has written: the metadata, and the tensors in ``network`` and ``optimiser``."""
+    found = {"network": {}, "optimiser": {}}
+    with safe_open(path, "pt") as file:
+        for name in file.offset_keys():
+            kind, key = name.split(".", 1)
+            found[kind][key] = file.get_tensor(name)
+        return found | {key: json.loads(value) for key, value in file.metadata().items()}
 
 
-def _read(path, made, say):
-    """A checkpoint, or None if there is none or it is damaged."""
-    if store.fresh(path, made):
-        return _Checkpoint.load(path)
-    if path.exists():
-        say(f"{path} is damaged and not used")
-    return None
+def _last(paths, made, say):
+    """The checkpoint of the latest epoch that is whole, empty if there is none."""
+    found = []
+    for path in paths:
+        if store.fresh(path, made):
+            found.append(_open(path))
+        elif path.exists():
+            say(f"{path} is damaged and not used")
+    return max(found, key=lambda one: one["history"][-1]["epoch"], default={})
 
 
 def _restore(checkpoint, network, optimiser):
-    """Put a checkpoint into network and optimiser; return its history."""
-    network.load_state_dict(checkpoint.state("network"))
-    state = {}
-    parameters = list(network.parameters())
-    for key, value in checkpoint.state("optimiser").items():
-        index, name = int(key.split(".")[0]), key.split(".")[1]
+    """Put a checkpoint into network and optimiser."""
+    network.load_state_dict(checkpoint["network"])
+    state, parameters = {}, list(network.parameters())
+    for key, value in checkpoint["optimiser"].items():
+        index, name = key.split(".")
         if value.ndim:  # the optimiser expects the layout of the weights
-            value = torch.empty_like(parameters[index]).copy_(value)
-        state.setdefault(index, {})[name] = value
+            value = torch.empty_like(parameters[int(index)]).copy_(value)
+        state.setdefault(int(index), {})[name] = value
     groups = optimiser.state_dict()["param_groups"]
     optimiser.load_state_dict({"state": state, "param_groups": groups})
-    return checkpoint.metadata["history"]
 
 
 if __name__ == "__main__":

@@ -2,20 +2,19 @@
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import xarray as xr
 from numpy.lib.stride_tricks import sliding_window_view
-from scipy.special import ndtr, ndtri, stdtr
+from scipy.special import ndtri, stdtr
 from scipy.stats import rankdata
 
 from smcore.seasons import annual_mean
 from smcore.ssmi import ssmi
 
 METHODS = ("ar1", "hamed_rao", "original")
-BLOCK = 2**18  # pairs at a time and thread, 24 bytes each: 71 cells of 86 years
-BINS = 256  # that the slopes of a cell are counted in
-SAMPLE = 128  # slopes of a cell that say where its bins lie
+BLOCK = 2**18  # pairs at a time and thread, 8 bytes each: 71 cells of 86 years
 
 
 def theil_sen(series, *, dim="year"):
@@ -24,10 +23,9 @@ def theil_sen(series, *, dim="year"):
     Parameters
     ----------
     series : xr.DataArray
-        Any dimensions beside `dim`; missing values allowed, each cell may have its own.
-        Infinite values count as missing.
+        Any dimensions beside `dim`. Missing and infinite values are left out, cell by cell.
     dim : str, default: "year"
-        Dimension to take the slope along. Its coordinate is numeric and ascending.
+        Dimension to take the slope along.
 
     Returns
     -------
@@ -42,22 +40,15 @@ def theil_sen(series, *, dim="year"):
 
     Notes
     -----
-    The interval takes the ranks of equation 2.6 of Sen (1968), with his correction for ties. It
-    assumes independent values: autocorrelation makes it too narrow.
-
-    An array in memory is shared out among threads, a chunked one by dask. A thread needs 6 MB,
-    or 24 bytes times the pairs of one cell where that is more.
-
-    References
-    ----------
-    Sen (1968), J. Am. Stat. Assoc. 63, 1379-1389, doi:10.1080/01621459.1968.10480934
+    The interval is that of Sen (1968, equation 2.6, doi:10.1080/01621459.1968.10480934), with his
+    correction for ties; autocorrelation makes it too narrow. An array in memory is shared out
+    among threads of 2 MB, or 8 bytes times the pairs of a cell; a chunked one is left to dask.
     """
-    position = _position(series, dim)
-    distances = _distances(position)
-    result = _per_cell(lambda cells, work: _theil_sen(cells, distances, work), series, dim, 3)
-    units = {"units": _per(dim, series.attrs["units"])} if "units" in series.attrs else {}
-    names = ("slope", "low", "high")
-    return xr.Dataset({n: one.assign_attrs(units) for n, one in zip(names, result, strict=True)})
+    result = _per_cell(_theil_sen, series, dim, _position(series, dim), ["slope", "low", "high"])
+    if "units" in series.attrs:
+        for one in result.values():
+            one.attrs["units"] = _per(dim, series.attrs["units"])
+    return result
 
 
 def mann_kendall(series, *, dim="year", method="ar1"):
@@ -66,10 +57,9 @@ def mann_kendall(series, *, dim="year", method="ar1"):
     Parameters
     ----------
     series : xr.DataArray
-        Any dimensions beside `dim`; missing values allowed, each cell may have its own.
-        Infinite values count as missing.
+        Any dimensions beside `dim`. Missing and infinite values are left out, cell by cell.
     dim : str, default: "year"
-        Dimension to test along. Its coordinate is numeric and evenly spaced.
+        Dimension to test along.
     method : {"ar1", "hamed_rao", "original"}, default: "ar1"
         "original" assumes independent values. "hamed_rao" inflates the variance of the score by
         the significant autocorrelations of the ranks of the detrended series, "ar1" by those of
@@ -89,42 +79,33 @@ def mann_kendall(series, *, dim="year", method="ar1"):
 
     Notes
     -----
-    Of these only "ar1" holds its level on AR(1) series, see ``data/test_size.csv``; on series that
-    remember longer than their lag-1 autocorrelation says, none does.
+    "original" is Mann (1945, doi:10.2307/1907187), "hamed_rao" Hamed and Rao (1998,
+    doi:10.1016/S0022-1694(97)00125-X), "ar1" Yue and Wang (2004,
+    doi:10.1023/B:WARM.0000043140.61082.60): with n values, m(k) pairs of them at lag k and the
+    lag-1 autocorrelation rho, the variance grows by n/n* = 1 + 2/n sum(m(k) rho**k). Detrending
+    leaves the autocorrelation r of the sample too small, hence rho = (n r + 2) / (n - 4), within
+    0 to 1 (Hamed 2009, doi:10.1016/j.jhydrol.2009.01.040). As mean, slope and rho are estimated
+    from n* effective values, p is read from Student's t with n* - 3 degrees of freedom: our
+    choice, by the measured size. Only "ar1" holds its level on AR(1) series
+    (``data/test_size.csv``); on series that remember longer, none does.
 
-    "ar1" is the correction of Yue and Wang (2004): with n values, m(k) pairs of them at lag k
-    (n - k without gaps) and the lag-1 autocorrelation rho, the variance of the score grows by
-    n/n* = 1 + 2/n sum(m(k) rho**k). Two additions make it hold its size. Detrending leaves the
-    autocorrelation r of the sample, the mean product of neighbours over the mean square, too
-    small, hence rho = (n r + 2) / (n - 4), within 0 to 1 (Hamed 2009). And because mean, slope
-    and rho are estimated from n* effective values, p is read from Student's t with n* - 3
-    degrees of freedom; our choice, by the measured size.
-
-    With gaps, a lag is one of the calendar, and counts by the pairs that are present: a series
-    observed every second year gets the result of the shorter series. To that end r is taken at the
-    shortest lag L with at least half as many pairs as the lag with most, and rho as the L-th root.
-
-    References
-    ----------
-    Mann (1945), doi:10.2307/1907187; Hamed and Rao (1998), doi:10.1016/S0022-1694(97)00125-X;
-    Yue and Wang (2004), doi:10.1023/B:WARM.0000043140.61082.60; Hamed (2009),
-    doi:10.1016/j.jhydrol.2009.01.040
+    With gaps, a lag is one of the calendar, and r is taken at the shortest lag L with at least
+    half as many pairs as the lag with most, rho as its L-th root: a series observed every second
+    year gets the result of the shorter series.
     """
     if method not in METHODS:
         raise ValueError(f"`method` must be one of {METHODS}, got {method!r}")
-    position = _position(series, dim)
-    steps = np.diff(position)
+    steps = np.diff(_position(series, dim))
     if not np.allclose(steps, steps[:1]):
         raise ValueError(
             f"`{dim}` must be evenly spaced, because lags are counted in steps, got steps of "
             f"{steps.min():g} to {steps.max():g}; reindex `series` so that gaps are NaN"
         )
-
-    distances = _distances(np.arange(position.size, dtype=float))
-    result = _per_cell(
-        lambda cells, work: _mann_kendall(cells, distances, method, work), series, dim, 4
+    test, position = (
+        partial(_mann_kendall, method=method),
+        np.arange(series.sizes[dim], dtype=float),
     )
-    return xr.Dataset(dict(zip(("p_value", "z", "score", "tau"), result, strict=True)))
+    return _per_cell(test, series, dim, position, ["p_value", "z", "score", "tau"])
 
 
 def false_discovery_rate(p_value, *, alpha=0.10):
@@ -135,7 +116,9 @@ def false_discovery_rate(p_value, *, alpha=0.10):
     p_value : xr.DataArray
         p-values of one family of tests, usually one map. NaN: not tested.
     alpha : float, default: 0.10
-        Largest expected share of false among the significant cells.
+        Largest expected share of false among the significant cells: twice the level of the test
+        of one cell, because weather is correlated in space (Wilks 2016,
+        doi:10.1175/BAMS-D-15-00267.1).
 
     Returns
     -------
@@ -150,9 +133,7 @@ def false_discovery_rate(p_value, *, alpha=0.10):
     Notes
     -----
     With the N valid p-values in ascending order, the largest p(i) <= alpha i / N is the threshold
-    (Benjamini and Hochberg 1995, doi:10.1111/j.2517-6161.1995.tb02031.x). As weather is
-    correlated in space, twice the level of the test of one cell is recommended, hence 0.10 (Wilks
-    2016, doi:10.1175/BAMS-D-15-00267.1).
+    (Benjamini and Hochberg 1995, doi:10.1111/j.2517-6161.1995.tb02031.x).
     """
     if not 0 < alpha < 1:
         raise ValueError(f"`alpha` must lie between 0 and 1, got {alpha}")
@@ -166,11 +147,33 @@ def false_discovery_rate(p_value, *, alpha=0.10):
     return (p_value <= threshold).rename("significant").assign_attrs(long_name=name)
 
 
+def trend(theta, period, *, baseline=None, standard_deviation=None, mean=annual_mean, test=True):
+    """``slope`` (Theil-Sen) of yearly means per decade and ``p_value`` (Mann-Kendall, "ar1").
+
+    `theta` is the water content in m3 m-3, one value per month along ``time``, `period` the first
+    and last year, both included, and `mean` takes months to years: ``seasonal_mean`` adds the
+    dimension ``season``. With a `baseline` the trend is that of the index :func:`smcore.ssmi.ssmi`
+    with its `standard_deviation`. Without `test` there is no ``p_value``.
+    """
+    if baseline is None and standard_deviation is not None:
+        raise ValueError("`standard_deviation` is that of an index: give its `baseline`, too")
+    monthly = theta
+    if baseline is not None:
+        monthly = ssmi(theta, baseline=baseline, standard_deviation=standard_deviation)
+    yearly = mean(monthly).sel(year=slice(*map(int, period)))
+    result = (10 * theil_sen(yearly)["slope"]).to_dataset(name="slope")
+    result["slope"].attrs = {"units": _per("decade", monthly.attrs.get("units", ""))}
+    if test:
+        result["p_value"] = mann_kendall(yearly)["p_value"]
+    return result
+
+
 def _per(step, units):
     return f"{units} {step}-1".removeprefix("1 ").strip()
 
 
 def _position(series, dim):
+    """The coordinate of `dim`, numeric and ascending."""
     if dim not in series.dims:
         raise ValueError(
             f"`dim` must be a dimension of `series`, got {dim!r}, not in {series.dims}"
@@ -182,6 +185,53 @@ def _position(series, dim):
             f"{position[-1]}; take annual or seasonal means first"
         )
     return position.astype(float)
+
+
+def _per_cell(function, series, dim, position, names):
+    """Results of a function, by name, for the cells with at least three valid points.
+
+    It takes values (cells, points), the slopes of all pairs (cells, pairs), which it may reorder,
+    and the number of valid points (cells).
+    """
+    # a batch system may allow fewer cores than there are, and says so on Linux only
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    threads = cores if series.chunks is None else 1
+    pairs = position.size * (position.size - 1) // 2
+    distances = _differences(position[None], np.empty((1, pairs)))
+
+    def over_blocks(values):
+        cells = values.reshape(-1, position.size).astype(float)
+        cells[np.isinf(cells)] = np.nan
+        result = np.full((len(names), len(cells)), np.nan)
+        n = np.isfinite(cells).sum(axis=1)
+        enough = np.flatnonzero(n >= 3)
+        size = min(max(BLOCK // max(pairs, 1), 1), max(enough.size, 1))
+        starts = range(0, enough.size, size)
+
+        def work_through(starts):
+            # fresh memory for each block would take as long as the arithmetic
+            memory = np.empty((size, pairs))
+            for start in starts:
+                block = enough[start : start + size]
+                slopes = _differences(cells[block], memory[: block.size])
+                slopes /= distances
+                result[:, block] = function(cells[block], slopes, n[block])
+
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(work_through, [starts[i::threads] for i in range(threads)]))
+        return tuple(result.reshape(len(names), *values.shape[:-1]))
+
+    results = xr.apply_ufunc(
+        over_blocks,
+        series,
+        input_core_dims=[[dim]],
+        output_core_dims=[[]] * len(names),
+        keep_attrs=False,
+        dask="parallelized",
+        dask_gufunc_kwargs={"allow_rechunk": True},
+        output_dtypes=[float] * len(names),
+    )
+    return xr.Dataset(dict(zip(names, results, strict=True)))
 
 
 def _differences(values, out):
@@ -202,111 +252,31 @@ def _differences(values, out):
     return out
 
 
-def _distances(position):
-    return _differences(position[None], np.empty((1, position.size * (position.size - 1) // 2)))
+def _select(slopes, ranks):
+    """Values that would stand at `ranks`, (cells, ranks), if each row of `slopes` were sorted.
 
-
-def _per_cell(function, series, dim, outputs):
-    """Apply a function of (cells, points) to the cells with at least three valid points.
-
-    Its second argument is memory to work in, three arrays of (cells, pairs): fresh memory for
-    each block would take as long as the arithmetic.
+    Sorts, in place, what lies between the lowest and the highest of all ranks; NaN comes last.
     """
-    # a batch system may allow fewer cores than there are, and says so on Linux only
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    threads = cores if series.chunks is None else 1
-
-    def over_blocks(values):
-        cells = values.reshape(-1, values.shape[-1]).astype(float)
-        cells[np.isinf(cells)] = np.nan
-        result = np.full((outputs, len(cells)), np.nan)
-        enough = np.flatnonzero(np.isfinite(cells).sum(axis=1) >= 3)
-        pairs = cells.shape[1] * (cells.shape[1] - 1) // 2
-        size = min(max(BLOCK // max(pairs, BINS), 1), max(enough.size, 1))
-        starts = range(0, enough.size, size)
-
-        def work_through(starts):
-            np.setbufsize(1024)  # as of 8192, the default, numpy copies operands of short rows
-            work = np.empty((3, size, pairs))
-            for start in starts:
-                block = enough[start : start + size]
-                result[:, block] = function(cells[block], work[:, : block.size])
-
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(work_through, [starts[i::threads] for i in range(threads)]))
-        return tuple(result.reshape(outputs, *values.shape[:-1]))
-
-    return xr.apply_ufunc(
-        over_blocks,
-        series,
-        input_core_dims=[[dim]],
-        output_core_dims=[[]] * outputs,
-        keep_attrs=False,
-        dask="parallelized",
-        dask_gufunc_kwargs={"allow_rechunk": True},
-        output_dtypes=[float] * outputs,
-    )
+    first, last = ranks.min(), ranks.max()
+    slopes.partition(first, axis=1)  # numpy vectorises it for one rank at a time
+    slopes[:, first:].partition(last - first, axis=1)
+    slopes[:, first : last + 1].sort(axis=1)
+    return np.take_along_axis(slopes, ranks, axis=1) + 0.0  # no -0.0
 
 
-def _slopes(values, distances, work):
-    """Slopes of all pairs, (cells, pairs), in work[0]; how many of them each cell has."""
-    slopes = _differences(values, work[0])
-    slopes /= distances
-    valid = np.isfinite(values).sum(axis=1)
-    return slopes, valid * (valid - 1) // 2
+def _theil_sen(values, slopes, n):
+    number = n * (n - 1) // 2
+    width = ndtri(0.975) * np.sqrt(_score_variance(values, n))
+    low = np.maximum(np.round((number - width) / 2) - 1, 0)
+    high = np.minimum(np.round((number + width) / 2), number - 1)
+    ranks = np.stack([(number - 1) // 2, number // 2, low, high], axis=1).astype(int)
+    before, after, low, high = _select(slopes, ranks).T
+    return (before + after) / 2, low, high
 
 
-def _select(slopes, number, ranks, work):
-    """Values that would stand at `ranks` if each row of `slopes` were in ascending order.
-
-    `number` of slopes in each row are valid. They are counted in bins, and only the bins that
-    hold a rank are sorted. A sample of the slopes says where fine bins are needed: a bad one
-    costs time but no accuracy, because counts are exact and the outer bins are open.
-    """
-    cells, pairs = slopes.shape
-    # multiples of the golden ratio: evenly spread, in step with no number of points
-    pick = (0.618034 * np.arange(min(SAMPLE, pairs)) % 1 * pairs).astype(int)
-    sample = np.sort(slopes[:, pick], axis=1)  # NaN last
-    size = np.isfinite(sample).sum(axis=1)
-    margin = 2 * np.sqrt(size)  # four standard errors of the rank of a median
-    low = _at(sample, np.clip(ranks.min(axis=1) / number * size - margin, 0, size - 1))
-    high = _at(sample, np.clip(ranks.max(axis=1) / number * size + margin, 0, size - 1))
-
-    place = np.subtract(slopes, low[:, None], out=work[1])
-    place *= (BINS / np.where(high > low, high - low, 1))[:, None]
-    if (number < pairs).any():
-        np.fmin(place, BINS - 1, out=place)  # NaN goes to the last bin
-    np.clip(place, 0, BINS - 1, out=place)
-    # cell c has the bins BINS c to BINS (c + 1) - 1
-    bins = work[2].view(np.int64)
-    np.add(place, BINS * np.arange(cells)[:, None], out=bins, casting="unsafe")  # rounds down
-
-    count = np.bincount(bins.ravel(), minlength=BINS * cells)
-    up_to = count.cumsum()
-    ranks = ranks + pairs * np.arange(cells)[:, None]  # of all cells, one after the other
-    bin_of_rank = np.searchsorted(up_to, ranks, side="right")
-    wanted = np.zeros(BINS * cells, bool)
-    wanted[bin_of_rank] = True
-    chosen = slopes[wanted[bins]]  # in the order of the cells
-
-    left_out = np.where(wanted, 0, count)
-    in_cell = pairs - left_out.reshape(cells, BINS).sum(axis=1, keepdims=True)
-    filled = np.arange(in_cell.max()) < in_cell
-    candidates = np.full(filled.shape, np.nan)
-    candidates[filled] = chosen
-    candidates.sort(axis=1)
-    ordered = candidates[filled]
-    return ordered[ranks - left_out.cumsum()[bin_of_rank]] + 0.0  # no -0.0
-
-
-def _at(values, rank):
-    return np.take_along_axis(values, rank[:, None].astype(int), axis=1)[:, 0]
-
-
-def _score_variance(values):
+def _score_variance(values, n):
     """Variance of Kendall's score for independent values, corrected for ties."""
     cells, points = values.shape
-    n = np.isfinite(values).sum(axis=1)
     ordered = np.sort(values, axis=1)
     is_first = np.ones(values.shape, bool)  # of a group of equal values; NaN equals nothing
     is_first[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
@@ -317,25 +287,14 @@ def _score_variance(values):
     return (n * (n - 1) * (2 * n + 5) - ties) / 18
 
 
-def _theil_sen(values, distances, work):
-    slopes, number = _slopes(values, distances, work)
-    width = ndtri(0.975) * np.sqrt(_score_variance(values))
-    low = np.maximum(np.round((number - width) / 2) - 1, 0)
-    high = np.minimum(np.round((number + width) / 2), number - 1)
-    ranks = np.stack([(number - 1) // 2, number // 2, low, high], axis=1).astype(int)
-    before, after, low, high = _select(slopes, number, ranks, work).T
-    return (before + after) / 2, low, high
-
-
-def _mann_kendall(values, distances, method, work):
-    n = np.isfinite(values).sum(axis=1)
-    slopes, number = _slopes(values, distances, work)
+def _mann_kendall(values, slopes, n, method):
+    number = n * (n - 1) // 2
     score = np.subtract(slopes > 0, slopes < 0, dtype=np.int8).sum(axis=1)
-    variance = _score_variance(values)
+    variance = _score_variance(values, n)
     freedom = np.full(n.shape, np.inf)  # degrees of freedom of Student's t
     if method != "original":
         ranks = np.stack([(number - 1) // 2, number // 2], axis=1)
-        slope = _select(slopes, number, ranks, work).mean(axis=1)
+        slope = _select(slopes, ranks).mean(axis=1)
         # from 1, as in pymannkendall: rounding decides which two values are tied
         detrended = values - np.arange(1, values.shape[1] + 1) * slope[:, None]
         if method == "hamed_rao":
@@ -347,18 +306,16 @@ def _mann_kendall(values, distances, method, work):
 
     variance = np.where(variance > 0, variance, np.nan)
     z = np.where(score == 0, 0, (score - np.sign(score)) / np.sqrt(variance))
-    p_value = np.where(np.isinf(freedom), 2 * ndtr(-abs(z)), 2 * stdtr(freedom, -abs(z)))
-    return np.where(freedom > 0, p_value, 1), z, score, score / number
+    p_value = np.where(freedom > 0, 2 * stdtr(freedom, -abs(z)), 1)
+    return p_value, z, score, score / number
 
 
 def _hamed_rao_factor(detrended):
     """n/n* of Hamed and Rao (1998): how much autocorrelation inflates the score's variance."""
     present = np.isfinite(detrended)
     n = present.sum(axis=1, keepdims=True)
-    ranks = rankdata(detrended, axis=1, nan_policy="omit")
-    ranks = np.where(present, ranks - (n + 1) / 2, 0)  # (n + 1) / 2 is their mean
-
-    covariance = _lagged_products(ranks)
+    ranks = rankdata(detrended, axis=1, nan_policy="omit") - (n + 1) / 2  # less their mean
+    covariance = _lagged_products(np.where(present, ranks, 0))
     # all ranks equal: no autocorrelation
     r = covariance / np.where(covariance[:, :1] > 1e-6, covariance[:, :1], np.inf)
     m = _pairs_at_lags(present)
@@ -370,19 +327,19 @@ def _hamed_rao_factor(detrended):
 def _ar1_factor(values, detrended):
     """n/n* of Yue and Wang (2004) for an AR(1) process, its autocorrelation without bias."""
     present = np.isfinite(detrended)
-    n = present.sum(axis=1)
+    n = present.sum(axis=1, keepdims=True)
     mean = np.nanmean(detrended, axis=1, keepdims=True)
     covariance = _lagged_products(np.where(present, detrended - mean, 0))
-    m = _pairs_at_lags(present)
-
-    lag = 1 + (2 * m[:, 1:] >= m[:, 1:].max(axis=1, keepdims=True)).argmax(axis=1)
-    rounding = n * (1e-12 * np.nanmax(abs(values), axis=1)) ** 2
+    rounding = n * (1e-12 * np.nanmax(abs(values), axis=1, keepdims=True)) ** 2
     # a straight line leaves only rounding: no autocorrelation
-    variance = np.where(covariance[:, 0] > rounding, covariance[:, 0], np.inf) / n
-    r = _at(covariance, lag) / _at(m, lag) / variance
+    variance = np.where(covariance[:, :1] > rounding, covariance[:, :1], np.inf) / n
+    m = _pairs_at_lags(present)
+    most = m[:, 1:].max(axis=1, keepdims=True)
+    lag = 1 + (2 * m[:, 1:] >= most).argmax(axis=1, keepdims=True)
+    r = np.take_along_axis(covariance, lag, axis=1) / np.take_along_axis(m, lag, axis=1) / variance
     rho = np.clip((n * r + 2) / np.maximum(n - 4, 1), 0, 1) ** (1 / lag)
     lags = np.arange(1, values.shape[1])
-    return 1 + 2 / n * (m[:, 1:] * rho[:, None] ** lags).sum(axis=1)
+    return 1 + 2 / n[:, 0] * (m[:, 1:] * rho**lags).sum(axis=1)
 
 
 def _lagged_products(values):
@@ -397,43 +354,3 @@ def _pairs_at_lags(present):
     if present.all():
         present = present[:1]  # the same for all cells
     return np.round(_lagged_products(present))
-
-
-def trend(theta, period, *, baseline=None, standard_deviation=None, mean=annual_mean, test=True):
-    """Slope of the yearly means per decade, and whether it is significant.
-
-    Parameters
-    ----------
-    theta : xr.DataArray
-        Water content in m3 m-3, one value per month along ``time``; other dimensions are kept.
-    period : pair of str
-        First and last year of the trend, both included.
-    baseline, standard_deviation : pair of str and xr.DataArray, optional
-        Of the index, see :func:`smcore.ssmi.ssmi`. Default: the slope is that of `theta` itself.
-    mean : function, default: smcore.seasons.annual_mean
-        From months to years; ``seasonal_mean`` adds the dimension ``season``.
-    test : bool, default: True
-        Whether each cell is tested.
-
-    Returns
-    -------
-    xr.Dataset
-        ``slope`` (Theil-Sen) per decade and, with `test`, ``p_value`` (Mann-Kendall, "ar1").
-
-    Raises
-    ------
-    ValueError
-        If a `standard_deviation` comes without a `baseline`, or as :func:`smcore.ssmi.ssmi`.
-    """
-    if baseline is None:
-        if standard_deviation is not None:
-            raise ValueError("`standard_deviation` is that of an index: give its `baseline`, too")
-        monthly = theta
-    else:
-        monthly = ssmi(theta, baseline=baseline, standard_deviation=standard_deviation)
-    yearly = mean(monthly).sel(year=slice(*map(int, period)))
-    result = (10 * theil_sen(yearly)["slope"]).to_dataset(name="slope")
-    result["slope"].attrs = {"units": _per("decade", monthly.attrs.get("units", ""))}
-    if test:
-        result["p_value"] = mann_kendall(yearly)["p_value"]
-    return result

@@ -5,7 +5,8 @@ import pandas as pd
 import xarray as xr
 
 from smcore import baselines, metrics
-from smcore.prepared import open_predictors, open_reference, stored
+from smcore.grids import block_means
+from smcore.prepared import open_predictors, open_reference, open_static, stored
 from smcore.product import open_product
 from smcore.store import fresh, recipe, write_dataset
 
@@ -25,16 +26,9 @@ SCORES = ["skill", "mae", "rmsd", "ubrmsd", "bias", "correlation"]
 def open_estimates(study):
     """Every estimate of the test years, and the reference, both missing where any of them is.
 
-    Chapters 1 to 3 make what is read; an error names the one that has to run.
-
-    Returns
-    -------
-    estimates : xr.DataArray
-        theta(dataset, time, lat, lon) in m3 m-3: a product for each preset (``ynet_sound``, the
-        study's own first), the baselines, and each source interpolated to the fine grid. The
-        coordinate ``kind`` is product, baseline or source.
-    reference : xr.DataArray
-        theta(time, lat, lon) in m3 m-3.
+    theta(dataset, time, lat, lon) in m3 m-3: a product for each preset (the study's own first), the
+    baselines, and each source interpolated to the fine grid, as the coordinate ``kind`` says; and
+    theta(time, lat, lon). Chapters 1 to 3 make what is read; an error names the one to run.
     """
     test = slice(*study.periods.test)
     reference = open_reference(study).sel(time=test).load()
@@ -42,51 +36,35 @@ def open_estimates(study):
 
     def one_by_one():
         for name, one in study.presets.items():
-            yield f"ynet_{name}", "product", open_product(one.product("historical")).sel(time=test)
+            yield "product", f"ynet_{name}", open_product(one.product("historical")).sel(time=test)
         for name, field in open_baselines(study).items():
-            yield name, "baseline", field
+            yield "baseline", name, field
         for source_id in study.sources:
             source = predictors.sel(source_id=[source_id])
             field = baselines.ensemble_mean(source, reference, train_period=study.periods.test)
-            yield source_id, "source", field
+            yield "source", source_id, field
 
     count = len(study.presets) + len(BASELINES) + len(study.sources)
     values = np.empty((count, *reference.shape), "float32")  # at once: they need no second copy
-    names, kinds, common = [], [], reference.notnull()
-    for number, (name, kind, field) in enumerate(one_by_one()):
+    kinds, names, common = [], [], reference.notnull()
+    for number, (kind, name, field) in enumerate(one_by_one()):
         xr.align(field, reference, join="exact")
         values[number] = field.transpose(*reference.dims)
         common &= np.isfinite(values[number])
-        names.append(name)
         kinds.append(kind)
+        names.append(name)
     values[:, ~common.values] = np.nan
-    coords = {"dataset": names, "kind": ("dataset", kinds)} | dict(reference.coords)
+    coords = {"dataset": names, "kind": ("dataset", kinds), **reference.coords}
     dims = ("dataset", *reference.dims)
-    estimates = xr.DataArray(values, coords, dims, attrs={"units": "m3 m-3"})
-    return estimates, reference.where(common)
+    return xr.DataArray(values, coords, dims, attrs={"units": "m3 m-3"}), reference.where(common)
 
 
 def score_table(estimates, reference, *, weights, baseline="climatology", seed=0):
-    """Pooled scores of the estimates with intervals over the years.
+    """Pooled scores of the estimates, with `weights` of the cells, along dataset and score.
 
-    Parameters
-    ----------
-    estimates, reference : xr.DataArray
-        theta(dataset, time, lat, lon) and theta(time, lat, lon), whole calendar years.
-    weights : xr.DataArray
-        Areas of the cells.
-    baseline : str, default: "climatology"
-        The dataset that the skill score refers to.
-    seed : int, default: 0
-        Of the years that are drawn.
-
-    Returns
-    -------
-    xr.Dataset
-        Dimensions dataset and score. ``value``; ``low`` and ``high``, the 95 % interval over years
-        drawn with replacement; ``ahead``: whether the value is the best and the interval of its
-        difference from every other dataset excludes zero (never in ``bias``). ``skill`` is
-        ``1 - MSE / MSE`` of the baseline, in every draw with the same years.
+    ``value``; ``low`` and ``high``, the 95 % interval over years drawn with replacement; ``ahead``:
+    whether the value is the best and the interval of its difference from every other dataset
+    excludes zero (never in ``bias``). ``skill`` is ``1 - MSE / MSE`` of `baseline`.
     """
     drawn, value = (
         scores.assign(skill=1 - (scores["rmsd"] / scores["rmsd"].sel(dataset=baseline)) ** 2)
@@ -99,15 +77,13 @@ def score_table(estimates, reference, *, weights, baseline="climatology", seed=0
         )
     )
     sign = xr.DataArray([1, -1, -1, -1, 0, 1], {"score": SCORES}, "score")
-    bounds = metrics.confidence_interval(drawn)
     best = (sign * value).fillna(-np.inf).argmax("dataset")
     gap = sign * (drawn.isel(dataset=best, drop=True) - drawn)
     beaten = (gap.quantile(0.025, "resample", skipna=False) > 0) | gap.isnull().all("resample")
     winner = xr.DataArray(range(value.sizes["dataset"]), {"dataset": value["dataset"]}) == best
     ahead = winner & value.notnull() & (beaten | winner).all("dataset") & (sign != 0)
     ahead = ahead.drop_vars("quantile", errors="ignore") & (value.sizes["dataset"] > 1)
-    ends = {bound: bounds.sel(bound=bound, drop=True) for bound in ("low", "high")}
-    return xr.Dataset({"value": value, **ends, "ahead": ahead})
+    return _with_interval(value, drawn).assign(ahead=ahead)
 
 
 def score_frame(table):
@@ -118,10 +94,9 @@ def score_frame(table):
 
 
 def paired_differences(estimates, reference, *, weights, of, against, score="rmsd", seed=0):
-    """Score of the datasets `of` less that of those `against`, with its 95 % interval.
+    """Score of the datasets `of` less that of those `against`, along dataset and against.
 
-    ``value``, ``low`` and ``high`` have the dimensions dataset and against. Both sides of a
-    difference have the same years in every draw; those of :func:`score_table` for the same seed.
+    ``value`` with its 95 % interval ``low`` to ``high``, over the years of :func:`score_table`.
     """
     names = list(dict.fromkeys([*of, *against]))
     sides = estimates.sel(dataset=names), reference
@@ -131,6 +106,10 @@ def paired_differences(estimates, reference, *, weights, of, against, score="rms
         one.sel(dataset=of) - one.sel(dataset=against).rename(dataset="against")
         for one in (value, drawn)
     )
+    return _with_interval(value, drawn)
+
+
+def _with_interval(value, drawn):
     bounds = metrics.confidence_interval(drawn)
     ends = {bound: bounds.sel(bound=bound, drop=True) for bound in ("low", "high")}
     return xr.Dataset({"value": value, **ends})
@@ -147,7 +126,7 @@ def coverage(years, *, trials=2000):
 def error_shares(errors, area, masks):
     """Shares of areas in % with a mean absolute error below 0.04, above 0.06 and above 0.1 m3 m-3.
 
-    `errors` (dataset, lat, lon) in m3 m-3, `masks` by name; a pd.DataFrame with a row a dataset.
+    Of `errors` (dataset, lat, lon) and `masks` by name: a pd.DataFrame with a row a dataset.
     """
     limits = {"< 0.04": errors < 0.04, "> 0.06": errors > 0.06, "> 0.1": errors > 0.1}
     columns = {
@@ -173,8 +152,7 @@ def anatomy(estimates, reference, *, weights):
 def at_sites(fields, sites, area):
     """Series of datasets at sites: the mean of the cells that touch a point (longitude, latitude).
 
-    `fields` (by name) have the dimensions time, lat, lon; a site on a corner of the grid is the
-    mean of the four cells around it, weighted with their `area`.
+    On a corner of the grid of the four around it, weighted with their `area`. `fields` by name.
     """
     step = float(abs(area["lat"][1] - area["lat"][0]))
     masks = {
@@ -186,118 +164,64 @@ def at_sites(fields, sites, area):
 
 def region_series(fields, masks, area):
     """Means of datasets (by name) over boolean masks, with the dimensions dataset, site, time."""
-    series = {
-        name: field.weighted(masks * area).mean(["lat", "lon"]) for name, field in fields.items()
-    }
-    long_name = "water content"
-    return metrics.together(series).assign_attrs(units="m3 m-3", long_name=long_name)
+    weights = masks * area
+    series = {name: field.weighted(weights).mean(["lat", "lon"]) for name, field in fields.items()}
+    return metrics.together(series).assign_attrs(units="m3 m-3", long_name="water content")
 
 
 def outside_training(predictors, land, *, train_period):
     """Share of the sources' values over land that lie outside the range of the training period.
 
-    Parameters
-    ----------
-    predictors : xr.DataArray
-        theta(source_id, time, lat, lon) on the coarse grid, one value per month.
-    land : xr.DataArray
-        Area of land in each coarse cell, (lat, lon): the weights.
-    train_period : pair of str
-        First and last year, both included.
-
-    Returns
-    -------
-    xr.DataArray
-        In %, dimensions ``range`` and time, 0 in the training period itself: of ``cell and
-        month``, what the same source had in the same cell and calendar month, and of the ``whole
-        source``, all its cells of land and all months together. The first bounds from above what
-        is new to a convolution, which shares its weights among cells and months, the second from
-        below.
-
-    Notes
-    -----
-    Of n independent training years without change, a further year lies outside the first range
-    with probability 2/(n + 1).
+    In %, along ``range`` and time, weighted with the areas `land` (lat, lon): of ``cell and
+    month``, what the same source had in the same cell and calendar month, and of the ``whole
+    source``. The first bounds from above what is new to a convolution, which shares its weights
+    among cells and months, the second from below. Of n independent years without change, a further
+    one lies outside the first range with probability 2/(n + 1).
     """
-    month = predictors["time"].dt.month
-    inside = predictors.sel(time=slice(*train_period))
-    known = inside["time"].dt.month
-    if lacking := sorted(set(month.values) - set(known.values)):
-        raise ValueError(
-            f"`train_period` must hold every calendar month of `predictors`, got {train_period[0]} "
-            f"to {train_period[1]} without month {lacking[0]}"
-        )
+    inside = baselines.in_train_period(predictors, train_period, "predictors")
+    of_month = inside.groupby("time.month")
     by_month = [
-        (here < past.min("time")) | (here > past.max("time"))
-        for here, past in (
-            (predictors[{"time": month == number}], inside[{"time": known == number}])
-            for number in np.unique(month)
-        )
+        (here < of_month[month].min("time")) | (here > of_month[month].max("time"))
+        for month, here in predictors.groupby("time.month")
     ]
-    over_land = inside.where(land > 0)
-    low, high = (getattr(over_land, of)(["time", "lat", "lon"]) for of in ("min", "max"))
-    here = xr.concat(by_month, "time").sortby("time")
-    ranges = {"cell and month": here, "whole source": (predictors < low) | (predictors > high)}
+    over_land, whole = inside.where(land > 0), ["time", "lat", "lon"]
+    ranges = {
+        "cell and month": xr.concat(by_month, "time").sortby("time"),
+        "whole source": (predictors < over_land.min(whole)) | (predictors > over_land.max(whole)),
+    }
     both = metrics.together(ranges, dim="range")
     return 100 * both.astype("float32").weighted(land).mean(["source_id", "lat", "lon"])
 
 
 def moisture_regimes(theta, area, *, high):
-    """High land, and a dry, a middle and a wet third of the rest.
+    """Masks (region, lat, lon) of high land, and of a dry, a middle and a wet third of the rest.
 
-    Parameters
-    ----------
-    theta : xr.DataArray
-        Mean volumetric water content, (lat, lon). Missing outside the study area.
-    area : xr.DataArray
-        Area of the cells, (lat, lon) or (lat).
-    high : xr.DataArray of bool
-        Cells of high land, (lat, lon), which form a regime of their own.
-
-    Returns
-    -------
-    xr.DataArray of bool
-        Dimensions region (``high land``, ``dry third``, ``middle third``, ``wet third``), lat, lon;
-        regimes without a cell are left out. No cell belongs to two of them; the thirds share out
-        the area without high land in equal parts, as far as whole cells allow.
-
-    Notes
-    -----
-    Surface soil moisture stands here for aridity, which would need precipitation and potential
-    evaporation: the regimes are relative to the study area, not classes of an aridity index.
+    The thirds of `theta` (lat, lon) share out the `area` without the cells `high` equally, as far
+    as whole cells allow; regimes without a cell are left out. They stand for aridity, which would
+    need precipitation and evaporation, and are relative to the study area.
     """
     with xr.set_options(arithmetic_join="exact"):
         valid = theta.notnull()
         rest = valid & ~high
         weight = (rest * area).transpose(*theta.dims)
     order = np.argsort(theta.where(rest).values, axis=None)  # missing values last
-    before = np.cumsum(weight.values.ravel()[order]) - weight.values.ravel()[order] / 2
+    weight = weight.values.ravel()[order]
+    before = np.cumsum(weight) - weight / 2
     third = np.empty(order.size, int)
-    third[order] = np.minimum(3 * before / max(float(weight.sum()), 1e-300), 2)
+    third[order] = np.minimum(3 * before / max(weight.sum(), 1e-300), 2)
     third = theta.copy(data=third.reshape(theta.shape))
-    regimes = [valid & high, *(rest & (third == number) for number in range(3))]
-    names = xr.Variable("region", ["high land", "dry third", "middle third", "wet third"])
-    regimes = xr.concat(regimes, names).drop_attrs().rename("regime")
-    return regimes.sel(region=regimes.any(theta.dims))
+    thirds = {
+        f"{name} third": rest & (third == n) for n, name in enumerate(("dry", "middle", "wet"))
+    }
+    regimes = metrics.together({"high land": valid & high} | thirds, dim="region")
+    return regimes.drop_attrs().rename("regime").sel(region=regimes.any(theta.dims))
 
 
 def open_baselines(study):
-    """The baselines in the test years by id, fitted at the first call and kept.
+    """The baselines in the test years by id, theta(time, lat, lon) in m3 m-3.
 
-    Parameters
-    ----------
-    study : Study
-        With its prepared store.
-
-    Returns
-    -------
-    dict of str to xr.DataArray
-        theta(time, lat, lon) in m3 m-3.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If the prepared store is not there, or is damaged or out of date.
+    Fitted at the first call and kept. FileNotFoundError or ValueError if the prepared store is not
+    there, or is damaged or out of date.
     """
     periods, inputs, found = study.periods, None, {}
     names = ["reference.nc", *(f"theta_{source_id}_historical.nc" for source_id in study.sources)]
@@ -315,3 +239,28 @@ def open_baselines(study):
             write_dataset(estimate.to_dataset(name="theta"), path, made)
         found[name] = xr.load_dataset(path)["theta"]
     return found
+
+
+def regimes_of(study, area):
+    """The :func:`moisture_regimes` of the study area in the training years, high above 3000 m."""
+    static, train = open_static(study), slice(*study.periods.train)
+    theta = open_reference(study).sel(time=train).mean("time").where(static["study_area"])
+    return moisture_regimes(theta, area, high=static["elevation"] > 3000)
+
+
+def outside_by_period(study, area):
+    """Means of :func:`outside_training` in the validation and test years and in the scenarios.
+
+    `area` is that of the fine cells; a pd.DataFrame with a row for each experiment and period.
+    """
+    past, periods, found = open_predictors(study, "historical"), study.periods, {}
+    land = block_means(area * open_static(study)["land"], study.scale_factor)
+    land = land.assign_coords(lat=past["lat"], lon=past["lon"])
+    known = {("historical", of): getattr(periods, of) for of in ("validation", "test")}
+    for name in study.experiments:
+        run = xr.concat([past, open_predictors(study, name)], "time")
+        share = outside_training(run, land, train_period=periods.train)
+        future = {(name, "-".join(years)): years for years in periods.change}
+        for row, years in (known | future).items():
+            found[row] = share.sel(time=slice(*years)).mean("time").to_series()
+    return pd.DataFrame(found).T

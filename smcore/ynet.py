@@ -13,22 +13,16 @@ from torch import nn
 
 @dataclass(frozen=True)
 class YNetConfig:
-    """Sizes and choices of the network.
-
-    Beyond the published network: `dropout` (a share of the fused features) and
-    `clip_features` (False leaves out the ReLU after the last addition of the trunk, which
-    cuts negative, that is standardised, inputs); `skips` (False leaves out the connections from
-    the encoder to the decoder).
-    """
+    """Sizes and choices of the network; the last three are no part of the published one."""
 
     in_channels: int = 25  # one per source
     auxiliary_channels: int = 2  # static fields on the fine grid
     features: int = 64
     depth: int = 15  # convolutions of the encoder, blocks of the decoder
     scale_factor: int = 8  # fine cells per coarse cell, along each axis
-    dropout: float = 0.0
-    clip_features: bool = True
-    skips: bool = True
+    dropout: float = 0.0  # share of the fused features
+    clip_features: bool = True  # ReLU at the end of the trunk: cuts negative, standardised, inputs
+    skips: bool = True  # connections from the encoder to the decoder
 
 
 def _convolution(channels_in, channels_out):
@@ -42,16 +36,13 @@ class _Extractor(nn.Module):
         super().__init__()
         c, f = config.in_channels, config.features
         self.clip, self.skips = config.clip_features, config.skips
-        self.encoder = nn.ModuleList(
-            _convolution(c if layer == 0 else f, f) for layer in range(config.depth)
-        )
+        inner = config.depth - 1
+        self.encoder = nn.ModuleList(_convolution(n, f) for n in [c] + [f] * inner)
         # A convolution after every deconvolution, against the checkerboard.
         self.deconvolutions = nn.ModuleList(
             nn.ConvTranspose2d(f, f, 3, padding=1) for _ in range(config.depth)
         )
-        self.decoder = nn.ModuleList(
-            _convolution(f, c if layer == config.depth - 1 else f) for layer in range(config.depth)
-        )
+        self.decoder = nn.ModuleList(_convolution(f, n) for n in [f] * inner + [c])
 
     def forward(self, predictors):  # (batch, source, lat, lon)
         x, skips = predictors, []
@@ -105,12 +96,11 @@ class YNet(nn.Module):
 
 
 def initialise_he(network):
-    """He initialisation: keeps the variance of the activations through the ReLUs.
+    """He initialisation, which keeps the variance of the activations through the ReLUs.
 
-    The last layer starts at zero: the untrained network gives the mean of the reference.
-
-    With the default initialisation a third to a half of the units are dead after 15 layers.
-    He, Zhang, Ren and Sun (2015), https://doi.org/10.1109/ICCV.2015.123.
+    With the default a third to a half of the units are dead after 15 layers (He, Zhang, Ren and Sun
+    2015, https://doi.org/10.1109/ICCV.2015.123). The last layer starts at zero: the untrained
+    network gives the mean of the reference.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):

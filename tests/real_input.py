@@ -23,9 +23,10 @@ import xarray as xr
 
 from smcore import era5land, metrics, plots
 from smcore.cmip6 import MARGIN
-from smcore.config import NETWORKS, ROOT, Domain
+from smcore.config import ROOT, Domain
 from smcore.fusion import predict
 from smcore.grids import cell_area, coarse_grid, fine_grid
+from smcore.profile import NETWORKS
 from smcore.regrid import fill_nearest, regrid
 from smcore.soil import SATURATION, volumetric_water_content
 from smcore.store import replacing, write_json

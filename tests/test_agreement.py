@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from scipy.stats import theilslopes
 
-from smcore import agreement
+from smcore import agreement, demo, prepared, product
 from smcore.seasons import seasonal_mean
 from smcore.trends import trend
 
@@ -61,6 +62,23 @@ def test_scenario_trends_are_the_trends_of_each_scenario_and_index():
     assert here["p_value"].sel(index="ssmi_sources").isnull().all()
 
 
+def test_months_begin_with_the_historical_run_only_where_they_have_to():
+    asked = {"study": STUDY, "indices": ["theta"], "std": None}
+    for baseline, expected in (
+        (("2015", "2034"), ["ssp585"]),
+        (("2005", "2014"), ["ssp585", "historical"]),
+    ):
+        opened = []
+
+        def read(name, opened=opened):
+            opened.append(name)
+            return months(name)
+
+        found = agreement.scenario_trends(read, ["ssp585"], baseline=baseline, **asked)
+        assert opened == expected
+        assert found["slope"].attrs["units"] == "m3 m-3 decade-1"
+
+
 def test_scenario_trends_refuse_an_index_that_does_not_exist():
     with pytest.raises(ValueError, match="`index` must be one of ssmi, .*, got 'spi'"):
         agreement.scenario_trends(
@@ -83,6 +101,77 @@ def test_scenario_trends_of_seasons_need_no_test():
         months("ssp126"), ("2015", "2034"), baseline=("2015", "2034"), mean=seasonal_mean
     )
     np.testing.assert_allclose(found["slope"].squeeze(), expected["slope"].squeeze())
+
+
+COARSE = {"lat": [31.0, 33], "lon": [71.0, 73, 75]}
+FINE = {"lat": np.arange(30.5, 34), "lon": np.arange(70.5, 76)}
+
+
+def climbing(per_year, experiment_id, cells, swing=0.0):
+    """Months that swing about 0.2 from 2005 to 2014, and climb from there to 2034."""
+    first, last = ("2005", "2015") if experiment_id == "historical" else ("2015", "2035")
+    time = pd.date_range(first, last, freq="MS", inclusive="left")
+    swings = np.where(time.year < 2015, np.where(time.year % 2, swing, -swing), 0)
+    line = 0.2 + per_year * np.maximum(time.year - 2015, 0) + swings
+    theta = xr.DataArray(line, {"time": time}, ["time"]) * xr.DataArray(1.0, cells, CELLS)
+    return theta.assign_attrs(units="m3 m-3")
+
+
+@pytest.fixture
+def study(monkeypatch):
+    """One scenario: a product that gains 0.003 a year, sources 0.001 and -0.002, a truth 0.004."""
+
+    def predictors(_, name):
+        rates = {"A": (0.001, 0.05), "B": (-0.002, 0.15)}
+        fields = [climbing(rate, name, COARSE, swing) for rate, swing in rates.values()]
+        return xr.concat(fields, xr.Variable("source_id", list(rates)))
+
+    monkeypatch.setattr(prepared, "open_predictors", predictors)
+    monkeypatch.setattr(product, "open_product", lambda name: climbing(0.003, name, FINE))
+    monkeypatch.setattr(demo, "truth", lambda _, name: {"theta": climbing(0.004, name, FINE)})
+    study = SimpleNamespace(experiments=["ssp585"], product=str, synthetic=True)
+    study.periods = SimpleNamespace(train=("2005", "2014"), **vars(STUDY.periods))
+    study.presets = {"sound": study}
+    return study
+
+
+@pytest.fixture
+def static():
+    land = xr.DataArray(np.ones((4, 6), bool), FINE, CELLS)
+    land[0, 0] = False
+    return land.to_dataset(name="land")
+
+
+def test_product_and_sources_have_the_same_cells_and_the_divisor_of_the_sources(study, static):
+    found = agreement.product_and_sources(
+        study, static, indices=["theta", "ssmi_sources"], baseline=("2015", "2034"), tested="theta"
+    )
+    # per decade; from 2005 to 2014 the sources swing by 0.05 and by 0.15, in the median by 0.1
+    for trends, slopes in zip(found, (0.03, xr.DataArray([0.01, -0.02], dims="source_id"))):
+        here = trends["slope"].sel(experiment_id="ssp585", lat=33.5, lon=75.5)
+        np.testing.assert_allclose(here.sel(index="theta"), slopes, rtol=1e-5)
+        np.testing.assert_allclose(here.sel(index="ssmi_sources"), slopes / 0.1, rtol=1e-5)
+        assert (trends.sizes["lat"], trends.sizes["lon"]) == (4, 6)
+        assert trends["p_value"].sel(index="theta").max() < 1e-3
+    assert found[1]["slope"].isel(lat=0, lon=0).isnull().all()  # not land
+    assert found[1]["slope"].isel(lat=0, lon=1).notnull().all()
+
+
+def test_water_trends_are_those_of_products_ensemble_and_truth(study, static):
+    found = agreement.water_trends(study, static, ["ssp585"])
+    # the ensemble mean loses 0.0005 a year; its swing ends before the scenario begins
+    expected = {"ynet_sound": 0.03, "delta_change": -0.005, "truth": 0.04}
+    for name, slope in expected.items():
+        np.testing.assert_allclose(found[name].isel(lat=1), slope, rtol=1e-4)
+    years = np.arange(30)
+    swing = np.where(years < 10, np.where(years % 2 == 0, 0.1, -0.1), 0)
+    mean = 0.2 - 0.0005 * np.maximum(years - 10, 0) + swing
+    smooth = [mean[max(0, year - 15) : year + 16].mean() for year in years][10:]
+    smoothed = 10 * theilslopes(smooth)[0]
+    np.testing.assert_allclose(found["delta_change_31"].isel(lat=1), smoothed, rtol=1e-4)
+    assert found["delta_change"].isel(experiment_id=0, lat=0, lon=0).isnull()
+    study.synthetic = False
+    assert list(agreement.water_trends(study, static, ["ssp585"])) == [*found][:-1]
 
 
 # what the sources say

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from smcore.changes import change_rate, portrait, regional_means, two_averages
+from smcore.changes import amounts, change_rate, portrait, regional_means, two_averages
 
 EAST = {"south": 0, "north": 90, "west": 95, "east": 180}
 
@@ -269,6 +269,18 @@ def test_portrait_holds_the_change_rates(theta):
         )
         cell = result.sel(region="east", part=label, period="2031-2040")
         np.testing.assert_allclose(cell, expected)
+
+
+def test_amounts_are_those_worked_by_hand(theta):
+    summer = theta.time.dt.month.isin([6, 7, 8])
+    series = xr.where(theta.time.dt.year < 2015, 0.2, xr.where(summer, 0.29, 0.25))
+    found = amounts(series.expand_dims(dataset=["a", "b"]), **PERIODS)
+    np.testing.assert_allclose(found.sel(quantity="baseline"), 0.2)
+    # 0.05 more, in summer 0.09: of the year (9 0.05 + 3 0.09) / 12
+    later = {"annual": 60, "MAM": 50, "JJA": 90, "SON": 50, "DJF": 50}
+    assert list(found["part"].values) == list(later)
+    for part, value in later.items():
+        np.testing.assert_allclose(found.sel(part=part, quantity="change"), [value, value])
 
 
 def test_portrait_puts_further_dimensions_first(theta):

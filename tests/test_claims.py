@@ -9,11 +9,11 @@ from smcore.claims import (
     beside_range,
     best_and_median,
     between_sources,
-    by_scenario,
     closer,
     direction,
     leader,
     level_with_best,
+    listed,
     median_and_range,
     nearest_to_truth,
     verdict,
@@ -33,14 +33,16 @@ def test_names_level_with_the_best_come_with_the_best_first():
     scores = pd.Series({"a": 0.70, "b": 0.50, "c": 0.72})
     assert level_with_best(scores, within=0.03) == ["c", "a"]
     assert level_with_best(scores, within=0.01) == ["c"]
+    assert level_with_best(scores[[]], within=0.01) == []
 
 
 def test_a_statistic_of_each_scenario_is_written_in_order():
     values = xr.DataArray(
         [0.01, -0.0201], coords={"experiment_id": ["ssp126", "ssp585"]}, dims="experiment_id"
     )
-    assert by_scenario(values) == "SSP1-2.6 +0.010, SSP5-8.5 -0.020"
-    assert by_scenario(values * 1000, "{:.0f} %") == "SSP1-2.6 10 %, SSP5-8.5 -20 %"
+    assert listed(values) == "SSP1-2.6 +0.010, SSP5-8.5 -0.020"
+    assert listed(values * 1000, "{:.0f} %") == "SSP1-2.6 10 %, SSP5-8.5 -20 %"
+    assert listed(values[0], "{:.1f}") == "0.0"
 
 
 def test_median_and_range_of_the_sources_are_written_together():
@@ -160,3 +162,16 @@ def test_nearest_to_truth_ranks_by_distance_and_marks_level_networks():
     np.testing.assert_allclose(found["skill"], [1 - 0.005 / 4, 1 - 0.5 / 4, 1 - 2 / 4])
     assert found["level"].tolist() == [False, True, False]
     assert nearest_to_truth(rates.drop_sel(dataset="truth")).empty
+
+
+def test_nearest_to_truth_without_a_network_marks_nobody():
+    rates = xr.DataArray(
+        [[2.0, -2.0], [1.0, -2.0], [2.0, -1.9]],
+        coords={"dataset": ["truth", "climatology", "ridge"], "part": ["x", "y"]},
+        dims=("dataset", "part"),
+    )
+    found = nearest_to_truth(rates)
+    assert found.index.tolist() == ["ridge", "climatology"]
+    np.testing.assert_allclose(found["distance"], [0.05, 0.5])
+    assert found["level"].tolist() == [False, False]
+    assert nearest_to_truth(rates.sel(dataset=["truth"])).empty

@@ -1,12 +1,14 @@
 """A profile is checked before anything runs, and every problem is named with its remedy."""
 
 import json
+import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
-from smcore.config import PROFILES, ROOT, Study, label
+from smcore.config import PROFILES, ROOT, Study, label, labelled
 from smcore.profile import NETWORKS
 
 
@@ -120,6 +122,25 @@ def test_load_refuses_overlapping_train_and_test_periods(problems):
     (line,) = problems(periods=periods(test=["1999", "1999"]))
     assert "periods.train, periods.test" in line
     assert "[1990, 1999], [1999, 1999]" in line and "move one" in line
+
+
+@pytest.mark.parametrize(
+    ("split", "years", "pairs"),
+    [
+        ("train", ["1989", "2008"], [("train", "validation"), ("train", "test")]),
+        ("validation", ["1980", "2010"], [("train", "validation"), ("validation", "test")]),
+        ("test", ["1999", "2020"], [("train", "test"), ("validation", "test")]),
+        ("test", ["2015", "2100"], []),
+    ],
+)
+def test_load_compares_a_split_outside_the_historical_period_with_the_others(
+    problems, split, years, pairs
+):
+    # those of tiny are 1990-1999, 2000-2007 and 2008-2014, all of 1990-2014
+    outside, *overlaps = problems(periods=periods(**{split: years}))
+    assert f"periods.{split}: [" in outside and "within periods.historical" in outside
+    found = [re.findall(r"periods\.(\w+)", line) for line in overlaps]
+    assert [tuple(names) for names in found] == pairs
 
 
 def test_load_refuses_periods_beyond_the_historical_one(problems):
@@ -317,7 +338,7 @@ def test_study_survives_a_round_through_json():
 
 def test_load_refuses_periods_of_change_outside_the_scenarios(problems):
     (line,) = problems(periods=periods(change=[["2021", "2040"], ["2090", "2150"]]))
-    assert "periods.change" in line and "'2150'" in line and "2015" in line
+    assert "periods.change: [2090, 2150]" in line and "[2015, 2100]" in line and "widen" in line
 
 
 def test_load_refuses_a_gap_between_the_historical_run_and_the_scenarios(problems):
@@ -370,6 +391,29 @@ def test_load_expands_the_paths(monkeypatch, tmp_path):
     study = Study.load("tiny", directory="$STORE/data", results="~/results")
     assert study.directory == tmp_path / "data"
     assert study.results == Path("/home/ida/results")
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"directory": "$NOWHERE/data"},
+        {"results": "${NOWHERE}/results"},
+        {"model_table": "$NOWHERE/models.csv"},
+    ],
+)
+def test_load_refuses_a_variable_that_is_not_set(problems, monkeypatch, keys):
+    monkeypatch.delenv("NOWHERE", raising=False)
+    ((key, value),) = keys.items()
+    (line,) = problems(**keys)
+    assert line.startswith(f"  - {key}: '{value}': ") and "NOWHERE" in line
+    assert "set" in line and "write the path" in line
+
+
+def test_load_refuses_the_table_of_all_sources_by_a_variable_that_is_not_set(problems, monkeypatch):
+    monkeypatch.delenv("NOWHERE", raising=False)
+    table, sources = problems(sources=..., model_table="$NOWHERE/models.csv")
+    assert "model_table" in table and "NOWHERE" in table
+    assert "sources" in sources and "mend model_table" in sources
 
 
 def test_paper_fills_the_first_month_by_the_rule_that_it_names():
@@ -439,4 +483,14 @@ def test_label_is_what_a_page_shows():
     assert label("ssp370") == "SSP3-7.0"
     assert label("ynet_sound") == "YNet (sound)"
     assert label("truth_coarse") == "truth on the coarse grid"
+    assert label("sources_min") == "lowest of the sources"
     assert label("CanESM5") == "CanESM5"
+
+
+def test_labelled_names_rows_and_columns_as_a_page_does_and_keeps_the_numbers():
+    table = pd.DataFrame({"ssp585": [1, 2], "mae": [3, 4]}, ["ynet_sound", "Alder"])
+    shown = labelled(table.rename_axis("dataset"), Alder="best source (Alder)")
+    assert list(shown.columns) == ["SSP5-8.5", "mae"]
+    assert list(shown.index) == ["YNet (sound)", "best source (Alder)"]
+    assert shown.index.name is None
+    assert shown.to_numpy().tolist() == [[1, 3], [2, 4]]

@@ -129,11 +129,25 @@ def test_trend_findings_worked_by_hand():
     assert found["xinjiang-ssp585"]["note"].startswith(
         "SSMI by its own standard deviation over 2015"
     )
-    assert found["xinjiang-ssp585"]["note"].endswith("read as 40 to 55 %")
+    assert found["xinjiang-ssp585"]["note"].endswith("read as between 40 and 55 %")
     # the lowest parallel of the south moves from 30 to 24 N, and in the reverse the other way
     assert found["drying-belt-shifts"]["found"] == "SSP1-2.6 30.0N, SSP5-8.5 24.0N"
     assert found["drying-belt-shifts"]["agrees"] is True
     assert found["drying-belt-shifts"]["interval"] == "shift, sources -6 to +6 degrees"
+
+
+def test_more_than_half_is_more_than_half_in_every_finding():
+    """Half of the cells of the west and the south, half of the north and of southern Xinjiang."""
+    southern = STATIC.assign(study_area=STATIC["study_area"] & (STATIC["lat"] == 30))
+    one_of_two = [[[0.2, 0.05], [0.2, 0.2]]] * 2
+    half = validation(southern, yearly(STATIC, ynet_x=one_of_two, ensemble_mean=one_of_two))
+    assert (half["mae-ensemble"]["found"], half["mae-ensemble"]["agrees"]) == ("50.0 %", False)
+    assert half["mae-ensemble"]["note"] == "agrees above 50 %"
+    wet = [[0, 0, 0.06, 0.02], [0.05, 0.02, 0.06, 0.02], [0, 0, -0.4, -0.2], [0, 0, -0.1, -0.1]]
+    found = trends_of(annual_slopes(wet, STRONG))
+    for name in ("north-wetting", "xinjiang-ssp126"):
+        assert (found[name]["found"], found[name]["agrees"]) == ("SSP1-2.6 50 %", False)
+        assert found[name]["note"].endswith("read as above 50 %")
 
 
 def test_trend_findings_of_the_opposite_world_differ():
@@ -400,7 +414,9 @@ def test_period_findings_are_those_worked_by_hand():
     assert found["rate-grows"]["found"] == "4 of 4"  # two regions, two scenarios
     assert found["north-may"]["found"] == "-14.0 %"  # within 3 of -14.85
     assert found["north-august"]["found"] == "+22.0 %"  # within 3 of 22.36
-    assert found["north-seasons"]["found"].startswith("MAM +5.0 %, JJA +6.0 %")
+    assert found["north-seasons"]["found"] == "MAM -5.0 %, JJA +6.0 %, SON +1.0 %, DJF -2.0 %"
+    assert "(MAM 5.0 %, JJA 6.0 %, SON 1.0 %, DJF 2.0 %)" in found["north-seasons"]["note"]
+    assert found["south-seasons"]["found"] == "MAM +1.0 %, JJA +4.0 %, SON -2.0 %, DJF +3.0 %"
     assert all(one["interval"].endswith("holds in 1 of 2 sources") for one in found.values())
 
 
@@ -430,7 +446,9 @@ def test_north_seasons_need_the_sign_as_well_as_the_size(turned):
     fits, other = rates()
     fits.loc[{"region": "north", "part": turned}] *= -1
     found = period_findings(together(fits, other), STUDY)["north-seasons"]
-    assert found["found"] == "MAM +5.0 %, JJA +6.0 %, SON +1.0 %, DJF +2.0 %"  # sizes, as before
+    spring, summer = {"MAM": ("+5.0", "+6.0"), "JJA": ("-5.0", "-6.0")}[turned]
+    assert found["found"] == f"MAM {spring} %, JJA {summer} %, SON +1.0 %, DJF -2.0 %"
+    assert "(MAM 5.0 %, JJA 6.0 %, SON 1.0 %, DJF 2.0 %)" in found["note"]  # sizes, as before
     assert found["agrees"] is False
 
 
@@ -438,11 +456,21 @@ def test_the_sizes_of_seasons_are_means_of_absolute_changes():
     fits, other = rates()
     fits.loc[{"region": "south", "part": "SON"}] = [[4, -4], [1, -1], [1, -1]]  # mean size 2
     found = period_findings(together(fits, other), STUDY)["south-seasons"]
-    assert found["found"] == "MAM +1.0 %, JJA +4.0 %, SON +2.0 %, DJF +3.0 %"
+    assert found["found"] == "MAM +1.0 %, JJA +4.0 %, SON +0.0 %, DJF +3.0 %"  # with their signs
+    assert "(MAM 1.0 %, JJA 4.0 %, SON 2.0 %, DJF 3.0 %)" in found["note"]
     assert found["agrees"] is True
     fits.loc[{"region": "south", "part": "SON"}] = [[4, -4], [4, -4], [1, -1]]  # equal to DJF
     found = period_findings(together(fits, other), STUDY)["south-seasons"]
-    assert "SON +3.0 %" in found["found"] and found["agrees"] is False
+    assert "SON 3.0 %" in found["note"] and found["agrees"] is False
+
+
+def test_a_south_that_dries_is_printed_with_its_sign():
+    fits, other = rates()
+    falling = xr.where(fits["region"] == "south", -abs(fits), fits).transpose(*fits.dims)
+    found = period_findings(together(falling, fits, other), STUDY)["south-seasons"]
+    assert found["found"] == "MAM -1.0 %, JJA -4.0 %, SON -2.0 %, DJF -3.0 %"
+    # of the sources the lowest is -5.0, SON of the second, the highest 4.0, JJA of both
+    assert found["interval"] == "sources -5.0 to +4.0 %; holds in 1 of 2 sources"
 
 
 def test_south_months_are_means_over_scenarios_and_periods():
@@ -606,7 +634,7 @@ def test_validation_findings_turn_with_one_number(changes, name, words):
 def test_validation_findings_compare_with_the_numbers_of_the_claims(claimed):
     box = {"south": 25, "north": 35, "west": 100, "east": 110}  # holds the cell with 0.05
     claimed(
-        **{"mae-area": {"value": 30}, "mae-plateau": {"agrees": [90, 100]}},
+        **{"mae-area": {"value": 30}, "mae-plateau": {"agrees": [90, np.inf]}},
         **{"mae-ensemble": {"agrees": [80, 100]}, "mae-inner-mongolia": {"boxes": {"here": box}}},
         **{"taylor-r": {"agrees": [-1, 0.65]}, "taylor-ubrmsd": {"agrees": [0.85, 9]}},
     )
@@ -663,7 +691,7 @@ def test_validation_findings_on_maps_agree(monkeypatch):
     # draws of the first year alone that cell is below 0.04: (4 0.8090 + 0.6947) / 4.6254
     assert found["mae-area"]["found"] == "67.5 %"
     assert found["mae-area"]["interval"] == "years 67.5 to 85.0 %"
-    assert found["mae-area"]["note"] == "agrees from 65.14 to 75.14 %"
+    assert found["mae-area"]["note"] == "agrees between 65.14 and 75.14 %"
     assert found["mae-plateau"]["found"] == "0.0 %"
     # 46 N, 117 E; and the middle of 0.03 and 0.052 at 36 N, 112 and 117 E
     assert found["mae-inner-mongolia"]["found"] == (

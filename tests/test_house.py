@@ -73,6 +73,12 @@ def cells(chapter):
     ]
 
 
+def is_open(cell):
+    """Whether a code cell shows its code to the reader."""
+    hidden = {"hide-input", "remove-cell", "hide-cell", "remove-input", "parameters"}
+    return not hidden & set(cell.metadata.get("tags", []))
+
+
 def code_lines(cell):
     """Lines of a code cell that are neither blank nor its own settings."""
     return [line for line in cell.source.splitlines() if line.strip()]
@@ -91,6 +97,13 @@ def test_a_chapter_is_short(chapter):
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
+def test_code_of_a_chapter_fits_the_page(chapter):
+    for cell in cells(chapter):
+        widest = 86 if is_open(cell) else 100
+        assert not [line for line in cell.source.splitlines() if len(line) > widest]
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
 def test_a_chapter_defines_no_function_and_puts_no_sentence_together(chapter):
     for cell in cells(chapter):
         for node in ast.walk(ast.parse(cell.source)):
@@ -105,9 +118,7 @@ def test_a_chapter_defines_no_function_and_puts_no_sentence_together(chapter):
 
 @pytest.mark.parametrize("chapter", [name for name in MAIN if name != "08_ledger"])
 def test_a_main_chapter_opens_the_code_that_teaches(chapter):
-    hidden = {"hide-input", "remove-cell", "hide-cell", "remove-input", "parameters"}
-    opened = [cell for cell in cells(chapter) if not hidden & set(cell.metadata.get("tags", []))]
-    assert 3 <= len(opened) <= 6
+    assert 3 <= sum(map(is_open, cells(chapter))) <= 6
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)

@@ -16,6 +16,7 @@ from smcore.metrics import (
     confidence_interval,
     correlation,
     deseasonalised,
+    each,
     mae,
     monthly_mse,
     mse_decomposition,
@@ -79,6 +80,13 @@ def test_weights_worked_by_hand():
     np.testing.assert_allclose(bias(estimate, reference, weights=weights), 1.5)
     np.testing.assert_allclose(rmsd(estimate, reference, weights=weights) ** 2, 3)
     np.testing.assert_allclose(ubrmsd(estimate, reference, weights=weights) ** 2, 0.75)
+
+
+def test_weights_may_carry_the_time_of_a_map(estimate, reference, weights):
+    of_a_month = weights.assign_coords(time=3)
+    expected = rmsd(estimate, reference, dim=["lat", "lon"], weights=weights)
+    found = rmsd(estimate, reference, dim=["lat", "lon"], weights=of_a_month)
+    xr.testing.assert_identical(found, expected)
 
 
 @pytest.mark.parametrize("dim", [None, "time", ("lat", "lon")])
@@ -730,3 +738,13 @@ def test_monthly_mse_agrees_with_a_slow_loop(guess, truth):
                     weight += areas[lat, lon]
             np.testing.assert_allclose(found.sel(region=region, month=month), total / weight)
     assert found.sel(region="nowhere").isnull().all()
+
+
+def test_each_keeps_the_order_and_hands_on_every_argument():
+    coords = {"dataset": ["b", "a"], "kind": ("dataset", ["product", "source"]), "lat": [1.0, 2, 3]}
+    estimates = xr.DataArray([[1.0, 2, 3], [4, 4, 4]], coords, ("dataset", "lat"))
+    truth = xr.DataArray([1.0, 1, 1], {"lat": [1.0, 2, 3]}, "lat")
+    weights = xr.DataArray([2.0, 1, 1], {"lat": [1.0, 2, 3]}, "lat")
+    found = each(bias, estimates, truth, weights=weights)
+    assert found["dataset"].values.tolist() == ["b", "a"]
+    np.testing.assert_allclose(found, [0.75, 3])  # (2 * 0 + 1 + 2) / 4, and 3 everywhere

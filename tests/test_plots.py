@@ -14,7 +14,6 @@ from matplotlib.text import Annotation
 
 from smcore import drawing, plots
 from smcore.config import ROOT
-from smcore.ssmi import slope_of_a_noisy_line
 
 pytestmark = pytest.mark.filterwarnings("error")
 SCENARIOS = ["ssp126", "ssp245", "ssp370", "ssp585"]
@@ -196,16 +195,11 @@ def test_dots_stand_for_blocks_that_are_at_least_half_true():
     assert list(zip(lat, lon)) == [(10.5, 0.5), (12.5, 2.5)]
 
 
-def test_months_are_titled_by_year_and_month():
+def test_maps_title_months_by_year_and_month():
     theta = grid(time=pd.date_range("2050-11-01", periods=3, freq="MS"))
-    fig = draw(plots.months(theta))
+    fig = draw(plots.maps(theta, quantity="theta", col="time"))
     titles = [ax.get_title(loc="left") for ax in map_axes(fig)]
     assert titles == ["(a) 2050-11", "(b) 2050-12", "(c) 2051-01"]
-
-
-def test_months_refuse_more_than_a_year():
-    with pytest.raises(ValueError, match="at most 12 months, got 13"):
-        plots.months(grid(time=pd.date_range("2050-01-01", periods=13, freq="MS")))
 
 
 def test_diverging_quantities_are_brown_below_zero_and_green_above():
@@ -438,8 +432,10 @@ def test_fan_refuses_other_dimensions():
 
 
 def test_index_bound_draws_every_series_below_the_bound():
-    slopes = slope_of_a_noisy_line([0.02, 0.1, 0.5], draws=20)
-    fig = draw(plots.index_bound(slopes))
+    names = ["one source", "ensemble mean", "its running mean"]
+    values = [[0.02, 0.1, 0.31], [0.1, 0.3, 0.4], [0.2, 0.35, 0.4]]
+    slopes = xr.DataArray(values, {"series": names, "trend": [0.02, 0.1, 0.5]}, ("series", "trend"))
+    fig = draw(plots.index_bound(slopes, years=86))
     (ax,) = fig.axes
     *lines, bound = ax.lines
     assert bound.get_ydata()[0] == pytest.approx(0.403, abs=5e-4)  # 10 sqrt(12 / (86^2 - 1))

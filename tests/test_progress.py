@@ -74,9 +74,3 @@ def test_track_takes_the_total_where_there_is_no_length(lines, monkeypatch):
     next_item = progress.track(iter("ab"), "files", total=2)
     assert [next(next_item), next(next_item)] == ["a", "b"]
     assert lines() == ["files 1/2, 10 s left"]
-
-
-def test_track_counts_where_the_total_is_unknown(lines, monkeypatch):
-    _clock(monkeypatch, 100, 110)
-    assert list(progress.track(iter("a"), "files")) == ["a"]
-    assert lines() == ["files 1"]

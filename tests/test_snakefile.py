@@ -76,7 +76,7 @@ def finished(tmp_path_factory):
         *(f"smcore/{name}.py" for name in ("__init__", "profile", "config", "store")),
     ):
         shutil.copy(ROOT / name, root / name)
-    for path in [*ROOT.glob("data/*.csv"), ROOT / "data/paper_claims.yml"]:
+    for path in [*ROOT.glob("data/*.csv"), *ROOT.glob("data/*.yml")]:
         shutil.copy(path, root / "data")
     shutil.copy(ROOT / "notebooks/profiles/tiny.yml", root / "notebooks/profiles")
     (root / "notebooks/run.py").write_text(RUN)

@@ -6,14 +6,7 @@ import pytest
 import xarray as xr
 
 from smcore.seasons import annual_mean
-from smcore.ssmi import (
-    index_baseline,
-    index_options,
-    interannual_std,
-    months_for,
-    slope_of_a_noisy_line,
-    ssmi,
-)
+from smcore.ssmi import index_baseline, interannual_std, ssmi
 
 
 def monthly(first, last, dtype=float, shape=(2, 3)):
@@ -208,27 +201,6 @@ def test_ssmi_of_two_years_is_plus_and_minus_one_and_of_one_year_missing():
     assert ssmi(theta, baseline=("2015", "2015")).isnull().all()
 
 
-def test_slopes_of_a_noisy_line_follow_the_formula_and_stay_below_the_bound():
-    trends = [0.05, 0.2, 1]
-    found = slope_of_a_noisy_line(trends, draws=2000)
-    bound = 10 * np.sqrt(12 / (86**2 - 1))
-    assert (found < bound).all()
-    # trend / sqrt(variance of the line + variance of the noise): 1 in a source, 1/25 in the mean,
-    # 1/250 in its mean over ten years
-    for name, noise, tolerance in [
-        ("one source", 1, 0.02),
-        ("ensemble mean", 1 / 25, 0.01),
-        ("its running mean", 1 / 250, 0.02),
-    ]:
-        line = (np.array(trends) / bound) ** 2
-        expected = np.array(trends) / np.sqrt(line + noise)
-        np.testing.assert_allclose(found.sel(series=name), expected, rtol=tolerance)
-
-
-def test_slopes_of_a_noisy_line_are_the_same_for_the_same_seed():
-    xr.testing.assert_identical(*(slope_of_a_noisy_line([0.1], draws=3) for _ in range(2)))
-
-
 PERIODS = SimpleNamespace(historical=("1990", "2014"), future=("2015", "2100"))
 STUDY = SimpleNamespace(periods=PERIODS)
 
@@ -256,26 +228,3 @@ def test_the_baseline_is_the_scenarios_own_unless_a_reader_asks():
 def test_a_baseline_that_makes_no_sense_is_refused_with_the_years_there_are(years):
     with pytest.raises(ValueError, match="`baseline_period` must be two years from 1990 to 2100"):
         index_baseline(STUDY, years)
-
-
-def test_index_options_tell_the_three_readings_apart():
-    std = xr.DataArray(0.1)
-    assert index_options("theta", ("1990", "2014"), std) == {}
-    own = index_options("ssmi", ("1990", "2014"), std)
-    assert own == {"baseline": ("1990", "2014"), "standard_deviation": None}
-    assert index_options("ssmi_sources", ("1990", "2014"), std)["standard_deviation"] is std
-    with pytest.raises(
-        ValueError, match="`index` must be one of ssmi, ssmi_sources, theta, got 'spi'"
-    ):
-        index_options("spi", ("1990", "2014"), std)
-
-
-def test_months_begin_with_the_historical_run_only_where_they_have_to():
-    runs = {"historical": monthly("1990-01", "2014-12"), "ssp585": monthly("2015-01", "2100-12")}
-    options = {"study": STUDY}
-    alone = months_for(runs.get, "ssp585", baseline=("2015", "2100"), **options)
-    both = months_for(runs.get, "ssp585", baseline=("1990", "2014"), **options)
-    assert alone.sizes["time"] == 12 * 86
-    assert both.sizes["time"] == 12 * (25 + 86)
-    assert both.indexes["time"].is_monotonic_increasing
-    assert both.attrs["units"] == "m3 m-3"

@@ -21,9 +21,10 @@ from safetensors.torch import load_file
 
 from smcore import store, training
 from smcore.baselines import delta_change
-from smcore.config import NETWORKS, PROFILES, Study
+from smcore.config import PROFILES, Study
 from smcore.machine import Workers, precision
 from smcore.prepared import open_predictors, open_reference, open_static
+from smcore.profile import NETWORKS
 from smcore.store import recorded, write_dataset
 from smcore.tensors import Statistics, month_index
 from smcore.training import build, fit, learning_rate, load, masked_mse, open_inputs
@@ -219,7 +220,7 @@ def test_fit_lets_the_validation_years_choose_the_epoch_and_nothing_else(make_st
     networks = [build(study), build(changed)]
     for variant, network in zip((study, changed), networks, strict=True):
         optimiser = torch.optim.AdamW(network.parameters())
-        checkpoint = training._Checkpoint.load(variant.model / "even.safetensors")
+        checkpoint = training._open(variant.model / "even.safetensors")
         training._restore(checkpoint, network, optimiser)
     for a, b in zip(*(network.parameters() for network in networks), strict=True):
         assert torch.equal(a, b)
@@ -410,7 +411,7 @@ def test_fit_keeps_the_last_good_checkpoint_when_it_diverges(make_study, monkeyp
         with pytest.raises(FloatingPointError, match=r"epoch 3, batch \d.* 1e\+30"):
             fit(study)
     last = study.model / "even.safetensors"
-    assert len(training._Checkpoint.load(last).metadata["history"]) == 2
+    assert len(training._open(last)["history"]) == 2
     assert all(torch.isfinite(value).all() for value in load_file(last).values())
     assert_same_run(fit(study), whole)
 

@@ -70,7 +70,7 @@ def test_theil_sen_agrees_with_scipy(name):
 
 @pytest.mark.parametrize("round_to", [10, 0])
 def test_theil_sen_of_many_values_agrees_with_scipy(round_to):
-    # 44,850 pairs: the bins are placed by a sample and each holds many slopes
+    # 44,850 pairs; gaps give every cell ranks of its own
     values = np.round(with_gaps(autoregressive(3, 0.6, length=300), 0.1), round_to)
     series = xr.DataArray(values, {"year": np.arange(300)}, ("x", "year"))
     result = theil_sen(series).to_array().transpose("x", "variable")
@@ -79,14 +79,6 @@ def test_theil_sen_of_many_values_agrees_with_scipy(round_to):
         expected = stats.theilslopes(row[valid], series.year.values[valid], 0.95)
         expected = expected.slope, expected.low_slope, expected.high_slope
         np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
-
-
-def test_theil_sen_is_exact_where_the_sample_of_slopes_misleads(monkeypatch):
-    series = as_series(np.concatenate([SERIES["random"], SERIES["gappy"]]))
-    expected = theil_sen(series)
-    # of 3655 slopes one is sampled: all others lie in the two outer bins
-    monkeypatch.setattr(trends, "SAMPLE", 1)
-    xr.testing.assert_identical(theil_sen(series), expected)
 
 
 def test_theil_sen_is_the_median_and_ignores_one_outlier():
@@ -136,7 +128,7 @@ def test_theil_sen_and_mann_kendall_take_infinite_values_as_missing():
 
 
 def test_many_cells_give_the_same_as_few(monkeypatch):
-    monkeypatch.setattr(trends, "BLOCK", 2000)  # 600 cells in 86 blocks of 7
+    monkeypatch.setattr(trends, "BLOCK", 2000)  # 600 cells in 60 blocks of 10
     values = with_gaps(autoregressive(600, 0.4, length=20))
     values[10] = np.nan
     many, few = theil_sen(as_series(values)), theil_sen(as_series(values[520:523]))

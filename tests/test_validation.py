@@ -1,5 +1,7 @@
 """What chapter 4 scores: the estimates on common cells, their scores, and the stored baselines."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,7 +16,9 @@ from smcore.validation import (
     moisture_regimes,
     open_baselines,
     open_estimates,
+    outside_by_period,
     outside_training,
+    regimes_of,
     score_table,
 )
 
@@ -201,6 +205,71 @@ def test_outside_training_tells_new_in_a_cell_from_new_to_the_source():
     # a quarter of the land, in both sources or in one of them
     np.testing.assert_allclose(found.sel(range="cell and month", time="2002"), 25)
     np.testing.assert_allclose(found.sel(range="whole source", time="2002"), 12.5)
+
+
+@pytest.fixture
+def two_cells(monkeypatch):
+    """A study of two coarse cells, each of four fine ones; half of the second is ocean."""
+
+    def field(values, years, **axes):
+        time = pd.date_range(f"{years[0]}-01", periods=12 * len(years), freq="MS")
+        values = np.repeat(np.array(values, float), 12, axis=0)
+        return xr.DataArray(values, {"time": time} | axes, ("time", *axes))
+
+    def predictors(_, experiment_id):
+        coarse = {"lat": [21.0], "lon": [71.0, 73.0]}
+        if experiment_id == "historical":  # other than before in the first cell, the last year
+            theta = field([[[0.2, 0.2]]] * 3 + [[[0.3, 0.2]]], range(2000, 2004), **coarse)
+        else:  # in the second cell, the first year
+            theta = field([[[0.2, 0.1]], [[0.2, 0.2]]], [2004, 2005], **coarse)
+        return theta.expand_dims(source_id=["A"])
+
+    fine = {"lat": [20.5, 21.5], "lon": [70.5, 71.5, 72.5, 73.5]}
+    rising = [[0.1, 0.2, 0.3, 0.4], [0.6, 0.7, 0.8, 0.9]]
+    falling = [row[::-1] for row in rising[::-1]]
+    reference = field([rising, rising, falling, falling], range(2000, 2004), **fine)
+    land = xr.DataArray([[True] * 4, [True, True, False, False]], fine, ("lat", "lon"))
+    elevation = xr.where(land["lon"] < 71, 3500, 100) + 0 * land["lat"]
+    static = {"land": land, "study_area": land & (land["lon"] < 73), "elevation": elevation}
+    monkeypatch.setattr(validation, "open_predictors", predictors)
+    monkeypatch.setattr(validation, "open_reference", lambda _: reference)
+    monkeypatch.setattr(validation, "open_static", lambda _: xr.Dataset(static))
+    years = {
+        name: (str(year), str(year)) for name, year in {"validation": 2002, "test": 2003}.items()
+    }
+    years |= {"train": ("2000", "2001"), "change": [("2004", "2004"), ("2004", "2005")]}
+    periods = SimpleNamespace(**years)
+    return SimpleNamespace(periods=periods, experiments=("ssp126",), scale_factor=2)
+
+
+def test_outside_by_period_weighs_a_coarse_cell_by_its_land(two_cells):
+    area = xr.DataArray([1.0, 1.0], {"lat": [20.5, 21.5]}, "lat")
+    found = outside_by_period(two_cells, area)
+    # four of six fine cells of land in 2003, the other two in 2004
+    expected = {
+        ("historical", "validation"): 0,
+        ("historical", "test"): 400 / 6,
+        ("ssp126", "2004-2004"): 200 / 6,
+        ("ssp126", "2004-2005"): 100 / 6,
+    }
+    assert list(found.index) == list(expected)
+    for column in ("cell and month", "whole source"):
+        np.testing.assert_allclose(found[column], list(expected.values()), rtol=1e-6)
+
+
+def test_regimes_of_a_study_are_those_of_its_training_years(two_cells):
+    area = xr.DataArray([1.0, 1.0], {"lat": [20.5, 21.5]}, "lat")
+    found = regimes_of(two_cells, area)
+    cells = {
+        name: np.argwhere(found.sel(region=name).values).tolist() for name in found.region.values
+    }
+    # beyond 73 E is no study area; of the three cells below 3000 m 0.2, 0.3 and 0.7
+    assert cells == {
+        "high land": [[0, 0], [1, 0]],
+        "dry third": [[0, 1]],
+        "middle third": [[0, 2]],
+        "wet third": [[1, 1]],
+    }
 
 
 def test_moisture_regimes_worked_by_hand():
