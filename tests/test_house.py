@@ -166,6 +166,18 @@ def test_the_table_of_ablations_is_that_of_the_csv():
     assert page[start + 2 : start + 2 + len(expected)] == expected
 
 
+def test_the_table_of_facts_is_that_of_the_csv():
+    with open(ROOT / "data" / "world_facts.csv", encoding="utf-8") as file:
+        _, *found = csv.reader(file)
+    expected = [
+        [region, world, models, f"{float(median):.2f}", f"{float(sd):.2f}", f"{float(drier):.0f}"]
+        for region, world, models, median, sd, drier in found
+    ]
+    page = [[cell.replace("−", "-") for cell in row] for row in rows("book/data.md")]
+    start = page.index(["region", "world", "models", "median", "between models", "drier (%)"])
+    assert page[start + 2 : start + 2 + len(expected)] == expected
+
+
 def test_the_table_of_parameters_is_that_of_the_chapters():
     listed = [row for row in rows("book/rerun.md") if re.match(r"\d\d_", row[0])]
     told = {row[0]: set(re.findall(r"`(\w+)`", row[1])) for row in listed}
