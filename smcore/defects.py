@@ -108,12 +108,6 @@ def undeclared_fill(paths):
     store(dataset, paths[-1])
 
 
-# Those that a profile may name; each takes the files of one source, two of the historical run and
-# then one for each scenario.
-DEFECTS = {
-    defect.__name__: defect
-    for defect in (
-        *(late_start, overlap, other_institution, above_saturation),
-        *(wrong_depth, older_version, undeclared_fill),
-    )
-}
+# Each takes the files of one source, two of the historical run and then one for each scenario.
+DEFECTS = (late_start, overlap, other_institution, above_saturation, wrong_depth)
+DEFECTS = {one.__name__: one for one in (*DEFECTS, older_version, undeclared_fill)}

@@ -5,27 +5,28 @@ grid and relief and with weather of its own; :mod:`smcore.world` is their physic
 is the truth with one course of the weather, the truth the mean over many.
 """
 
-import multiprocessing
 import os
 import shutil
 import uuid
 from concurrent.futures import ProcessPoolExecutor
-from itertools import chain
+from multiprocessing import get_context
 from pathlib import Path
 
 import cftime
 import numpy as np
 import pandas as pd
 import xarray as xr
+import yaml
 from scipy import sparse
 
 from smcore import world
-from smcore.defects import DEFECTS, FILL, to_netcdf
+from smcore.config import ROOT
+from smcore.defects import DEFECTS, DRS, FILL, to_netcdf
 from smcore.grids import fine_grid
 from smcore.native import STANDARD_GRAVITY
 from smcore.progress import track
 from smcore.regrid import _edges, _interpolation_matrix, regrid
-from smcore.relief import RELIEF, Place, cells_of
+from smcore.relief import RELIEF, Place, cells_of, on_grid
 from smcore.store import fresh, recipe, sha256, write_table
 
 MARGIN = 8  # degrees around the domain that a subsetting service leaves
@@ -35,19 +36,12 @@ PATTERN = 8.0  # degrees; length of the patterns by which sources differ
 VERSION = "v20260101"
 KEYS = ("sources", "experiments", "periods", "domain", "demo")  # what the archive depends on
 PACKED = {"zlib": True, "complevel": 1, "shuffle": True}
-ABOUT = {
-    "mrsos": {
-        "standard_name": "mass_content_of_water_in_soil_layer",
-        "long_name": "Moisture in Upper Portion of Soil Column",
-        "units": "kg m-2",
-        "cell_methods": "area: mean where land time: mean",
-    },
-    "orog": {"standard_name": "surface_altitude", "units": "m", "cell_methods": "area: mean"},
-    "sftlf": {"standard_name": "land_area_fraction", "units": "%", "cell_methods": "area: mean"},
-    "swvl1": {"units": "m**3 m**-3", "long_name": "Volumetric soil water layer 1"},
-    "lsm": {"units": "(0 - 1)"},
-    "z": {"units": "m**2 s**-2", "standard_name": "geopotential"},
-}
+WORDS = ROOT / "data" / "demo_files.yml"
+ABOUT, CMIP6, ERA5LAND = yaml.safe_load(WORDS.read_text(encoding="utf-8")).values()
+# What differs between sources, and the truth: its middle, and the spread of its logarithm
+SPREADS = {"sensitivity": (1, 0.22), "noise": (0.42, 0.12), "thirst": (1, 0.12)}
+SPREADS |= {"critical": (0.7, 0.15), "runoff": (0.3, 0.3), "capacity": (90, 0.3)}
+SPREADS |= {"residual": (0.04, 0.25), "porosity": (0.49, 0.08)}
 
 
 def make_archive(directory, study, *, seed=0):
@@ -60,7 +54,7 @@ def make_archive(directory, study, *, seed=0):
         ``ERA5-Land`` and ``truth``. A whole archive that the same code made of the same study and
         seed is left as it is; any other one that this function made is replaced.
     study : Study
-        Its model table, sources, experiments, periods, domain and `demo` switches.
+        A study with a `demo` section.
     seed : int, default: 0
         Same seed, same files.
 
@@ -77,17 +71,16 @@ def make_archive(directory, study, *, seed=0):
         If the study is not of the demo world.
     """
     _check(study)
-    directory = Path(directory)
     listed, unfinished = directory / "demo.csv", directory / "demo.unfinished"
     settings = study.settings(*KEYS) | {"seed": seed}
-    made = recipe("demo", settings=settings, inputs=[RELIEF, study.model_table])
+    made = recipe("demo", settings=settings, inputs=[RELIEF, WORDS, study.model_table])
     if fresh(listed, made):
         files = pd.read_csv(listed)
         paths = [directory / path for path in files["path"]]
         if all(map(Path.is_file, paths)) and [sha256(path) for path in paths] == [*files["sha256"]]:
             return files
-    made_here = listed.exists() or unfinished.exists()
-    if directory.exists() and any(directory.iterdir()) and not made_here:
+    found = {path.name for path in directory.glob("*")}
+    if found and not found & {listed.name, unfinished.name}:
         raise FileExistsError(f"{directory} holds other files: choose another folder")
     directory.mkdir(parents=True, exist_ok=True)
     unfinished.touch()
@@ -96,12 +89,10 @@ def make_archive(directory, study, *, seed=0):
         shutil.rmtree(directory / name, ignore_errors=True)
 
     tasks = ["truth", "reference", *study.sources]  # the longest first
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(os.cpu_count(), 4), mp_context=context) as pool:
+    with ProcessPoolExecutor(min(os.cpu_count(), 4), mp_context=get_context("spawn")) as pool:
         futures = [pool.submit(_write, task, directory, study, seed) for task in tasks]
-        written = [future.result() for future in track(futures, "demo world")]
-    files = pd.DataFrame(chain(*written), columns=["path", "bytes", "sha256"])
-    files = files.sort_values("path", ignore_index=True)
+        written = sorted(row for one in track(futures, "demo world") for row in one.result())
+    files = pd.DataFrame(written, columns=["path", "bytes", "sha256"])
     write_table(files, listed, made, index=False)
     unfinished.unlink()
     return files
@@ -160,43 +151,23 @@ class Points:
         self.land = fraction > 0.5
         ends = (domain.south, domain.north), (domain.west, domain.east)
         axes = [np.arange(low - size / 2, high + size, size) for low, high in ends]
-        weights = sparse.kron(
-            *map(_interpolation_matrix, (self.lat, self.lon), axes, ("lat", "lon")), format="csr"
-        )[self.land.reshape(-1)]
+        along = map(_interpolation_matrix, (self.lat, self.lon), axes, ("lat", "lon"))
+        weights = sparse.kron(*along, format="csr")[self.land.reshape(-1)]
         used = np.unique(weights.indices)
         self.weights, self.place = weights[:, used], Place(*axes, used)
 
     def see(self, theta):
         """theta (month, cell) at the points (month, lat, lon), missing over the ocean."""
-        fields = np.full((len(theta), *self.land.shape), np.nan, "float32")
-        fields[:, self.land] = (self.weights @ theta.T).T
-        return fields
-
-
-# --- draws -------------------------------------------------------------------------------
+        return on_grid((self.weights @ theta.T).T, np.flatnonzero(self.land), self.land.shape)
 
 
 def draw(normal, place):
-    """One source, or the truth: its soil, the biases of its climate, its response to warming.
+    """The :class:`world.Traits` of one source, or of the truth, in a :class:`Place`.
 
-    Parameters
-    ----------
-    normal : callable
-        Gives independent standard normal numbers of a shape.
-    place : Place
-
-    Returns
-    -------
-    world.Traits
-
-    Notes
-    -----
-    The spreads are such that regional means respond as differently as those of CMIP6 models, most
-    of all where it is high and cold (``data/world_facts.csv``).
+    `normal` gives independent standard normal numbers of a shape. The spreads are such that
+    regional means respond as differently as those of CMIP6 models, most of all where it is high
+    and cold (``data/world_facts.csv``).
     """
-
-    def around(middle, spread):
-        return np.float32(middle * np.exp(spread * normal(())))
 
     def field(size):
         rows, columns = world.mesh(PATTERN)
@@ -206,15 +177,11 @@ def draw(normal, place):
 
     annual, season = world.response(place.lat, place.lon).astype("float32")
     cold = 1 + 5.5 * world.step((place.height - 2500) / 500)
+    numbers = {}
+    for name, (middle, spread) in SPREADS.items():
+        numbers[name] = np.float32(middle * np.exp(spread * normal(())))
     return world.Traits(
-        sensitivity=around(1, 0.22),
-        noise=around(0.42, 0.12),
-        thirst=around(1, 0.12),
-        critical=around(0.7, 0.15),
-        runoff=around(0.3, 0.3),
-        capacity=around(90, 0.3),
-        residual=around(0.04, 0.25),
-        porosity=around(0.49, 0.08),
+        **numbers,
         wetter=field(0.28),
         warmer=field(1.2),
         response=annual + field(0.022 * cold),
@@ -226,12 +193,12 @@ def draw(normal, place):
 def normals(seed, study, task):
     """Where the numbers of a source, or of the truth, come from: partly those of its kin."""
     if task in study.sources:
-        own, common = np.random.default_rng(_seed(seed, "source", task)), study.demo.kinship
-        kin = np.random.default_rng(_seed(seed, "kin", study.models.loc[task, "kin"]))
-        parts = (np.sqrt(1 - common), own), (np.sqrt(common), kin)
+        kin, common = study.models.loc[task, "kin"], study.demo.kinship
+        shares = {("source", task): 1 - common, ("kin", kin): common}  # of the variance
     else:
-        size = 0.0 if study.demo.paradigm == "centred" else 1.0
-        parts = ((size, np.random.default_rng(_seed(seed, "truth"))),)
+        shares = {("truth",): float(study.demo.paradigm != "centred")}
+    randoms = [np.random.default_rng(_seed(seed, *names)) for names in shares]
+    parts = [*zip(np.sqrt([*shares.values()]), randoms)]
     return lambda shape: sum(part * random.standard_normal(shape) for part, random in parts)
 
 
@@ -277,16 +244,15 @@ def simulate(place, traits, study, task, *, seed=0, signs=(1,)):
         yield experiment_id, np.concatenate([*years])
 
 
-# --- the files ---------------------------------------------------------------------------
-
-
 def _write(task, directory, study, seed):
     """Paths, sizes and checksums of the files of the truth, the reference, or one source."""
     writers = {"truth": _write_truth, "reference": _write_reference}
-    paths = writers.get(task, _write_source)(task, directory, study, seed)
+    writers.get(task, _write_source)(task, directory, study, seed)
+    folder = directory / {"truth": "truth", "reference": "ERA5-Land"}.get(task, "CMIP6")
+    inner = f"*/*/{task}/**/" if task in study.sources else ""
     for defect in study.demo.defects.get(task, ()):
-        DEFECTS[defect](sorted((p for p in paths if "_Lmon_" in p.name), key=lambda p: p.name))
-        paths = [*directory.glob(f"CMIP6/*/*/{task}/**/*.nc")]
+        DEFECTS[defect](sorted(folder.glob(f"{inner}mrsos*.nc"), key=lambda path: path.name))
+    paths = folder.glob(f"{inner}*.nc")
     return [(str(p.relative_to(directory)), p.stat().st_size, sha256(p)) for p in paths]
 
 
@@ -307,43 +273,29 @@ def _write_truth(_, directory, study, seed):
         packed = {"dtype": "uint16", "scale_factor": 1e-5, "_FillValue": 65535} | PACKED
         packed["chunksizes"] = (12, place.cells.size)
         to_netcdf(dataset, directory / f"truth/truth_{experiment_id}.nc", {"theta": packed})
-    return [*directory.glob("truth/*.nc")]
 
 
 def _write_reference(_, directory, study, seed):
-    points = Points(study)
+    """A file for each year, and one of what does not change."""
+    points, months = Points(study), _month_starts(study.periods.historical)
     traits = draw(normals(seed, study, "truth"), points.place)
     _, theta = next(simulate(points.place, traits, study, "reference", seed=seed))
-    axes = {
-        "latitude": ("latitude", points.lat, {"units": "degrees_north"}),
-        "longitude": ("longitude", points.lon, {"units": "degrees_east"}),
-    }
-    attributes = {"Conventions": "CF-1.7", "comment": "synthetic, of smcore: not ERA5-Land"}
+    folder, dims = directory / "ERA5-Land", ("valid_time", "latitude", "longitude")
+    axes = {name: (name, one, ABOUT[name]) for name, one in zip(dims[1:], (points.lat, points.lon))}
     packed = PACKED | {"_FillValue": np.float32(np.nan)}
-
-    def write(name, fields, encoding, **coords):
-        dims = ("valid_time", "latitude", "longitude")
-        fields = {key: (dims[-one.ndim :], one, ABOUT[key]) for key, one in fields.items()}
-        dataset = xr.Dataset(fields, axes | coords, attributes)
-        to_netcdf(dataset, directory / f"ERA5-Land/demo_{name}.nc", encoding)
-
-    time = {"units": "seconds since 1970-01-01", "dtype": "int64"}
-    chunks = {"chunksizes": (1, *points.land.shape)}
-    months = _month_starts(study.periods.historical)
-    for first in range(0, len(months), 12):
-        year = slice(first, first + 12)
-        write(
-            f"swvl_{months[first]:%Y}",
-            {"swvl1": np.round(points.see(theta[year]), 5)},
-            {"swvl1": packed | chunks, "valid_time": time},
-            valid_time=months[year],
-            number=np.int64(0),
-            expver=("valid_time", np.full(12, "0001")),
-        )
-    geopotential = points.elevation * np.float32(STANDARD_GRAVITY)
-    fixed = {"lsm": points.land.astype("f4"), "z": geopotential}
-    write("invariant", fixed, {"lsm": packed, "z": packed})
-    return [*directory.glob("ERA5-Land/*.nc")]
+    encoding = {"swvl1": packed | {"chunksizes": (1, *points.land.shape)}}
+    encoding["valid_time"] = {"units": "seconds since 1970-01-01", "dtype": "int64"}
+    for year in (slice(first, first + 12) for first in range(0, len(months), 12)):
+        swvl1 = dims, np.round(points.see(theta[year]), 5), ABOUT["swvl1"]
+        more = {"valid_time": months[year], "number": np.int64(0)}
+        more["expver"] = "valid_time", np.full(12, "0001")
+        dataset = xr.Dataset({"swvl1": swvl1}, axes | more, ERA5LAND)
+        to_netcdf(dataset, folder / f"demo_swvl_{months[year][0]:%Y}.nc", encoding)
+    fixed = {"lsm": points.land.astype("f4")}
+    fixed["z"] = points.elevation * np.float32(STANDARD_GRAVITY)
+    fixed = {name: (dims[1:], field, ABOUT[name]) for name, field in fixed.items()}
+    dataset = xr.Dataset(fixed, axes, ERA5LAND)
+    to_netcdf(dataset, folder / "demo_invariant.nc", dict.fromkeys(fixed, packed))
 
 
 def _month_starts(period):
@@ -366,6 +318,7 @@ def _native_axes(model):
 
 
 def _write_source(source_id, directory, study, seed):
+    """Relief and land of its grid, and mrsos of every experiment."""
     domain, normal = study.domain, normals(seed, study, source_id)
     lat, lon = _native_axes(study.models.loc[source_id])
     if source_id not in GLOBAL:
@@ -376,75 +329,53 @@ def _write_source(source_id, directory, study, seed):
     least = np.clip(0.5 + 0.08 * normal(()), 0.3, 0.7)  # land in a cell that counts as land
     place = Place(lat, lon, least=least)
     traits = draw(normal, place)
-    whole = {"orog": place.elevation, "sftlf": 100 * place.land_fraction}
-    fixed = [("historical", None, variable_id, field) for variable_id, field in whole.items()]
-
-    def monthly():
-        for experiment_id, theta in simulate(place, traits, study, source_id, seed=seed):
-            months = _month_starts(study.period(experiment_id))
-            # Archives split long runs: the historical one lies in two files.
-            half = len(months) // 24 * 12 if experiment_id == "historical" else len(months)
-            for part in (slice(half), slice(half, None)):
-                if len(months[part]):
-                    mrsos = np.round(100 * np.clip(theta[part], 0.005, 0.7), 3)
-                    yield experiment_id, months[part], "mrsos", place.on_grid(mrsos)
-
-    mine = directory, study, seed, place, source_id
-    return [_write_cmip6(*mine, *one) for one in chain(fixed, monthly())]
+    mine = directory, study, seed, source_id, lat, lon
+    _write_cmip6(*mine, "historical", "orog", place.elevation)
+    _write_cmip6(*mine, "historical", "sftlf", 100 * place.land_fraction)
+    for experiment_id, theta in simulate(place, traits, study, source_id, seed=seed):
+        months = _month_starts(study.period(experiment_id))
+        # Archives split long runs: the historical one lies in two files.
+        half = len(months) // 24 * 12 if experiment_id == "historical" else 0
+        for part in (slice(half), slice(half, None)):
+            if len(months[part]):
+                mrsos = np.round(100 * np.clip(theta[part], 0.005, 0.7), 3)
+                mrsos = on_grid(mrsos, place.cells, place.elevation.shape)
+                _write_cmip6(*mine, experiment_id, "mrsos", mrsos, months[part])
 
 
 def _write_cmip6(
-    directory, study, seed, place, source_id, experiment_id, months, variable_id, values
+    directory, study, seed, source_id, lat, lon, experiment_id, variable_id, values, months=None
 ):
     """One file with the name, folders and attributes of the data reference syntax."""
     model, monthly = study.models.loc[source_id], months is not None
-    facets = {
-        "activity_id": "CMIP" if experiment_id == "historical" else "ScenarioMIP",
-        "institution_id": "DEMO",
-        "source_id": source_id,
-        "experiment_id": experiment_id,
-        "variant_label": study.variant_label(source_id, experiment_id),
-        "table_id": "Lmon" if monthly else "fx",
-        "variable_id": variable_id,
-        "grid_label": model["grid_label"],
-    }
-    order = ("variable_id", "table_id", "source_id", "experiment_id", "variant_label", "grid_label")
-    name = [*map(facets.get, order), *([f"{months[0]:%Y%m}-{months[-1]:%Y%m}"] if monthly else [])]
-    path = directory.joinpath("CMIP6", *facets.values(), VERSION, "_".join(name) + ".nc")
-    key = f"{study.fingerprint(*KEYS)} {seed} {path.name}"
-    dataset = xr.Dataset(
-        {variable_id: (("time", "lat", "lon")[-values.ndim :], values, ABOUT[variable_id])},
-        attrs=facets
-        | {
-            "Conventions": "CF-1.7 CMIP-6.2",
-            "creation_date": "2026-01-01T00:00:00Z",
-            "data_specs_version": "01.00.33",
-            "frequency": "mon" if monthly else "fx",
-            "license": "CC0 1.0: synthetic data of the demo world, not a climate model",
-            "mip_era": "CMIP6",
-            "realm": "land",
-            "tracking_id": f"hdl:21.14100/{uuid.uuid5(uuid.NAMESPACE_URL, key)}",
-        },
-    )
+    table_id, frequency = ("Lmon", "mon") if monthly else ("fx", "fx")
+    activity_id = "CMIP" if experiment_id == "historical" else "ScenarioMIP"
+    member, grid_label = study.variant_label(source_id, experiment_id), model["grid_label"]
+    parts = activity_id, "DEMO", source_id, experiment_id, member, table_id, variable_id, grid_label
+    name = [variable_id, table_id, source_id, experiment_id, member, grid_label]
+    name += [f"{months[0]:%Y%m}-{months[-1]:%Y%m}"] if monthly else []
+    path = directory.joinpath("CMIP6", *parts, VERSION, "_".join(name) + ".nc")
+    unique = uuid.uuid5(uuid.NAMESPACE_URL, f"{study.fingerprint(*KEYS)} {seed} {path.name}")
+    own = {"frequency": frequency, "tracking_id": f"hdl:21.14100/{unique}"}
+    field = ("time", "lat", "lon")[-values.ndim :], values, ABOUT[variable_id]
+    dataset = xr.Dataset({variable_id: field}, attrs=dict(zip(DRS, parts)) | CMIP6 | own)
 
     def add(axis, points, edges, **about):
-        about["bounds"] = f"{axis}_bnds"
-        dataset[about["bounds"]] = (axis, "bnds")[-edges.ndim :], edges
-        dataset.coords[axis] = (axis,) * np.ndim(points), points, about
+        dims, about["bounds"] = (axis,) * np.ndim(points), f"{axis}_bnds"
+        bounds = np.stack([edges[:-1], edges[1:]], -1).reshape(*np.shape(points), 2)
+        dataset[about["bounds"]] = (*dims, "bnds"), bounds
+        dataset.coords[axis] = dims, points, about
 
-    for axis, points, way in zip(("lat", "lon"), place.axes, ("north", "east")):
-        edges = _edges(points, limit=90 if axis == "lat" else np.inf)
-        add(axis, points, np.stack([edges[:-1], edges[1:]], -1), units=f"degrees_{way}")
+    add("lat", lat, _edges(lat, limit=90), units="degrees_north")
+    add("lon", lon, _edges(lon), units="degrees_east")
     if monthly:
         about = {"units": "days since 1850-01-01", "calendar": model["calendar"]}
         starts = [*months, months[-1] + pd.DateOffset(months=1)]
         dates = [cftime.datetime(d.year, d.month, 1, calendar=model["calendar"]) for d in starts]
         edges = cftime.date2num(dates, *about.values()).astype(float)
-        edges = np.stack([edges[:-1], edges[1:]], -1)
-        add("time", edges.mean(1), edges, **about)
+        add("time", (edges[:-1] + edges[1:]) / 2, edges, **about)
         add("depth", 0.05, np.array([0.0, 0.1]), units="m", positive="down")
     packed = PACKED | {"_FillValue": FILL, "missing_value": FILL}
     packed |= {"chunksizes": (1, *values.shape[1:])} if monthly else {}
     plain = {variable: {"_FillValue": None} for variable in dataset.variables}
     to_netcdf(dataset, path, plain | {variable_id: packed})
-    return path

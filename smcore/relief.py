@@ -67,6 +67,13 @@ def _around():
     return lat, lon, [gaussian_filter(one, 1.3, mode=("nearest", "wrap")) for one in fields]
 
 
+def on_grid(values, cells, shape):
+    """Fields (month, lat, lon) with these values (month, cell), missing elsewhere."""
+    fields = np.full((len(values), *shape), np.nan, "float32")
+    fields.reshape(len(values), -1)[:, cells] = values
+    return fields
+
+
 class Place:
     """Cells of a grid and their climate: those given, or those with more than `least` of land.
 
@@ -88,9 +95,3 @@ class Place:
             field.reshape(-1)[self.cells] for field in (*grid, *around)
         )
         self.climate = world.climate(self.lat, self.lon, self.height, *around)
-
-    def on_grid(self, values):
-        """Fields (month, lat, lon) with these values (month, cell), missing elsewhere."""
-        fields = np.full((len(values), *self.elevation.shape), np.nan, "float32")
-        fields.reshape(len(values), -1)[:, self.cells] = values
-        return fields

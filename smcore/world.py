@@ -65,21 +65,12 @@ class Climate(NamedTuple):
 
 
 def climate(lat, lon, elevation, surroundings, west, east):
-    """The climate of cells from where they are.
+    """The climate of cells at `lat` and `lon` (-180..180), degrees.
 
-    Parameters
-    ----------
-    lat, lon : np.ndarray
-        Degrees (cell); lon in -180..180.
-    elevation, surroundings : np.ndarray
-        Height of the cell, and mean height of the 300 km around it, in m (cell).
-    west, east : np.ndarray
-        Land that the air has crossed, see :func:`smcore.relief.fetch`, in km (cell).
-
-    Notes
-    -----
-    What brings rain reaches a cell with a chance, each independent of the others; deserts are
-    where none comes. The edges of the monsoons are fitted to the map of Asia.
+    All are arrays (cell): `elevation` and the mean height of the `surroundings`, 300 km around, in
+    m; land in km that the air has crossed from the `west` and from the `east`. What brings rain
+    reaches a cell with a chance, each independent of the others; deserts are where none comes. The
+    edges of the monsoons are fitted to the map of Asia.
     """
     away, season = np.abs(lat), np.cos(2 * np.pi * (np.arange(12)[:, None] - 6.5) / 12)
     season = np.where(lat < 0, -1, 1) * season  # 1 in the middle of the local summer
@@ -140,16 +131,12 @@ def warming(experiment_id, year):
     return past + more * (slope * progress + (1 - slope) * progress**2)
 
 
-# --- weather -----------------------------------------------------------------------------
-
-
 def mesh(scale, box=None):
-    """Latitudes and longitudes of nodes a scale apart (degrees): of the globe, or near a box."""
+    """Latitudes and longitudes of nodes a scale apart, of the globe or near a box; degrees."""
     if box is None:
         scale = 360 / round(360 / scale)
         return [np.arange(-90, 90 + scale, scale), np.arange(0, 360 - scale / 2, scale)]
-    south, north, west, east = box
-    ends, reach = ((south, north), (west, east)), 3 * scale
+    ends, reach = (box[:2], box[2:]), 3 * scale
     return [np.arange(low - reach, high + reach, scale) for low, high in ends]
 
 
@@ -166,15 +153,8 @@ def kernel(points, nodes, scale, period=np.inf):
 class Weather:
     """Anomalies of the cells of a grid: smooth noise with a memory, the same on every grid.
 
-    Parameters
-    ----------
-    lat, lon : np.ndarray
-        Axes of the grid, degrees.
-    cells : np.ndarray
-        Positions of the cells in the flat grid.
-    box : tuple
-        South, north, west and east, degrees: where the small patterns are at home.
-    seed : list of int
+    `lat` and `lon` are the axes of the grid, `cells` positions in the flat grid. In the `box` of
+    south, north, west and east the small patterns are at home. `seed` is a list of int.
     """
 
     def __init__(self, lat, lon, cells, box, seed):
@@ -238,9 +218,6 @@ def smooth(noise, rows, columns):
     return across.reshape(columns.shape[0], -1, months).transpose(2, 1, 0).reshape(months, -1)
 
 
-# --- soil --------------------------------------------------------------------------------
-
-
 @dataclass
 class Traits:
     """What makes a source, or the truth, what it is: numbers, or arrays (cell)."""
@@ -265,26 +242,11 @@ class Traits:
 
 
 def forcing(climate, traits, warmth, rain_anomaly, heat):
-    """What falls on the soil, and what the air asks of it, in a year.
+    """Rain, temperature, and evaporation of a wet soil, in a year: mm a month, degrees Celsius.
 
-    Parameters
-    ----------
-    climate : Climate
-    traits : Traits
-    warmth : np.ndarray
-        Global warming of the scenario in K (12).
-    rain_anomaly, heat : np.ndarray
-        From :meth:`Weather.months` (12, cell).
-
-    Returns
-    -------
-    rain, temperature, demand : np.ndarray
-        Rain and snow (mm a month), temperature (degrees Celsius), evaporation of a wet soil (mm a
-        month); (12, cell).
-
-    References
-    ----------
-    Priestley and Taylor (1972), doi 10.1175/1520-0493(1972)100<0081:OTAOSH>2.3.CO;2.
+    `warmth` is the global warming of the scenario in K (12); the anomalies are those of
+    :meth:`Weather.months`, like the result (12, cell). Evaporation is that of Priestley and Taylor
+    (1972), doi 10.1175/1520-0493(1972)100<0081:OTAOSH>2.3.CO;2.
     """
     warmth = np.float32(traits.sensitivity) * warmth.astype("float32")[:, None]
     july = np.cos(2 * np.pi * (np.arange(12, dtype="float32")[:, None] - 6.5) / 12)
@@ -299,28 +261,12 @@ def forcing(climate, traits, warmth, rain_anomaly, heat):
 
 
 def bucket(rain, temperature, demand, traits, state):
-    """Soil water, month after month.
+    """Soil water, month after month, from :func:`forcing` (month, cell).
 
-    Parameters
-    ----------
-    rain, temperature, demand : np.ndarray
-        From :func:`forcing` (month, cell).
-    traits : Traits
-    state : (np.ndarray, np.ndarray)
-        Saturation (0 to 1) and snow (mm) before the first month (cell).
-
-    Returns
-    -------
-    saturation, evaporation, runoff : np.ndarray
-        Mean of each month (0 to 1), and sums (mm a month); (month, cell).
-    state : (np.ndarray, np.ndarray)
-        After the last month.
-
-    References
-    ----------
-    Manabe (1969), doi 10.1175/1520-0493(1969)097<0739:CATOC>2.3.CO;2: evaporation falls with the
-    water below a critical saturation. Of rain and melt a part that grows with saturation runs
-    off, and all that is too much.
+    Finds the mean saturation of each month (0 to 1), evaporation and runoff (mm a month), and the
+    new `state`: saturation and snow in mm (cell). Evaporation falls with the water below a critical
+    saturation (Manabe 1969, doi 10.1175/1520-0493(1969)097<0739:CATOC>2.3.CO;2); of rain and melt a
+    part that grows with saturation runs off, and all that is too much.
     """
     saturation, snow = state
     frozen = np.clip(0.5 - temperature / 4, 0, 1) * rain
