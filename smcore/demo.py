@@ -170,10 +170,9 @@ def draw(normal, place):
     """
 
     def field(size):
-        rows, columns = world.mesh(PATTERN)
-        noise = np.asarray(normal((1, rows.size, columns.size)), "float32")
-        kernels = (world.kernel(*pair, PATTERN, 360) for pair in zip(place.axes, (rows, columns)))
-        return np.asarray(size * world.smooth(noise, *kernels)[0, place.cells], "float32")
+        rows, columns = world.kernels(*place.axes, PATTERN)
+        noise = np.asarray(normal((1, rows.shape[1], columns.shape[1])), "float32")
+        return np.asarray(size * world.smooth(noise, rows, columns)[0, place.cells], "float32")
 
     annual, season = world.response(place.lat, place.lon).astype("float32")
     cold = 1 + 5.5 * world.step((place.height - 2500) / 500)

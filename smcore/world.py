@@ -131,23 +131,24 @@ def warming(experiment_id, year):
     return past + more * (slope * progress + (1 - slope) * progress**2)
 
 
-def mesh(scale, box=None):
-    """Latitudes and longitudes of nodes a scale apart, of the globe or near a box; degrees."""
-    if box is None:
-        scale = 360 / round(360 / scale)
-        return [np.arange(-90, 90 + scale, scale), np.arange(0, 360 - scale / 2, scale)]
-    ends, reach = (box[:2], box[2:]), 3 * scale
-    return [np.arange(low - reach, high + reach, scale) for low, high in ends]
+def kernels(lat, lon, scale, box=None):
+    """Matrices (point, node) that make a smooth field of unit variance from independent noise.
 
-
-def kernel(points, nodes, scale, period=np.inf):
-    """Matrix (point, node) that makes smooth fields of unit variance from independent noise.
-
-    The nodes are a `scale` apart, all in degrees. Beyond the last node the field fades.
+    The nodes are a `scale` apart along each axis, all in degrees: on the globe, or near a `box` of
+    south, north, west and east, beyond which the field fades.
     """
-    distance = np.abs(np.subtract.outer(points, nodes)) % period
-    weights = np.exp(-((np.minimum(distance, period - distance) / scale) ** 2) / 2) / np.pi**0.25
-    return sparse.csr_array(np.where(weights > 1e-4, weights, 0).astype("float32"))
+    if box is None:
+        apart = 360 / round(360 / scale)
+        nodes = np.arange(-90, 90 + apart, apart), np.arange(0, 360 - apart / 2, apart)
+    else:
+        ends, reach = (box[:2], box[2:]), 3 * scale
+        nodes = [np.arange(low - reach, high + reach, scale) for low, high in ends]
+    found = []
+    for points, middles in zip((lat, lon), nodes):
+        away = np.abs(np.subtract.outer(points, middles)) % 360
+        weights = np.exp(-((np.minimum(away, 360 - away) / scale) ** 2) / 2) / np.pi**0.25
+        found.append(sparse.csr_array(np.where(weights > 1e-4, weights, 0).astype("float32")))
+    return found
 
 
 class Weather:
@@ -160,10 +161,9 @@ class Weather:
     def __init__(self, lat, lon, cells, box, seed):
         self.cells, self.kernels = cells, {}
         for scale in SCALES:
-            rows, columns = mesh(scale, None if scale in LARGE else box)
             # A cell would average smaller patterns away.
             if scale > abs(lat[1] - lat[0]) / 2:
-                axes = kernel(lat, rows, scale), kernel(lon, columns, scale, 360)
+                axes = kernels(lat, lon, scale, None if scale in LARGE else box)
                 names = MEMORY if scale in LARGE else ("rain",)
                 self.kernels |= {(name, scale): axes for name in names}
         self._sow(seed)
