@@ -44,7 +44,7 @@ def local(path):
 
 PREPARED, MODEL = local(study.prepared), local(study.model)
 PRODUCTS = local(study.product("historical").parent)
-RESULTS, CHAPTERS = local(study.results), local(study.chapters)
+RESULTS, CHAPTERS = local(study.results), local(study.directory / "chapters")
 HTML = local(study.directory / "_build" / "html")
 
 # What a chapter leaves for others, in the order of reading, and the chapters whose files it reads.

@@ -350,7 +350,8 @@ def main(arguments=None, *, root=ROOT):
         destination = asked.output
         if destination is None:
             study = Study.load(asked.profile)
-            destination, results = study.chapters / f"{asked.chapter}.ipynb", study.results
+            destination = study.directory / "chapters" / f"{asked.chapter}.ipynb"
+            results = study.results
         elif destination.suffix != ".ipynb":
             raise ValueError(
                 f"-o takes the name of a notebook, such as my.ipynb, not {destination}"

@@ -39,11 +39,9 @@ def scenario_trends(
         theta = read(name)
         if int(baseline[0]) < int(study.periods.future[0]):
             theta = xr.concat([read("historical"), theta], "time", combine_attrs="drop_conflicts")
-        by_index = {}
-        for index in indices:
-            given = options[index] | {"mean": mean, "test": index == tested}
-            by_index[index] = trend(theta, study.periods.future, **given)
-        found[name] = together(by_index, dim="index")
+        asked = {"period": study.periods.future, "mean": mean}
+        trends = {one: trend(theta, test=one == tested, **asked, **options[one]) for one in indices}
+        found[name] = together(trends, dim="index")
     return together(found, dim="experiment_id")
 
 
@@ -51,7 +49,7 @@ def check_alpha(alpha):
     """Raise ValueError unless `alpha` can be the level of a test, and twice that a rate."""
     if not isinstance(alpha, int | float) or not 0 < alpha < 0.5:
         raise ValueError(
-            f"`alpha` must lie between 0 and 0.5, because the false discovery rate is controlled "
+            "`alpha` must lie between 0 and 0.5, because the false discovery rate is controlled "
             f"at twice that level, got {alpha!r}"
         )
 
@@ -61,10 +59,9 @@ def agreement(trends, *, alpha=0.05):
 
     Of ``slope`` and, where it was tested, ``p_value`` (source_id and any others): ``sign`` of the
     majority (0 for a draw), ``same_sign``, the share of the sources with that sign (of a draw: with
-    either), and ``significant``, the share with that sign and a p-value below `alpha`. Shares are
-    in 0 to 1, of the sources that have a slope; NaN where none has. The IPCC's sixth report hatches
-    what fewer than 80 % of the models agree on (Gutiérrez et al. 2021,
-    doi:10.1017/9781009157896.021, Cross-Chapter Box Atlas.1).
+    either), and ``significant``, the share with that sign and a p-value below `alpha`; 0 to 1, of
+    the sources with a slope, else NaN. The IPCC hatches where fewer than 80 % of the models agree
+    (Gutiérrez et al. 2021, doi:10.1017/9781009157896.021, Cross-Chapter Box Atlas.1).
     """
     check_alpha(alpha)
     slope = trends["slope"]
@@ -82,8 +79,7 @@ def agreement(trends, *, alpha=0.05):
 def share_by_region(condition, area, regions):
     """Share of each region in which a condition holds, in %, dimension ``region`` first.
 
-    `condition` has dimensions lat, lon and any others, `area` is that of the cells, and `regions`
-    are masks (lat, lon) by name.
+    `condition` has the dimensions lat, lon and any others; `regions` are masks by name.
     """
     found = {name: area_share(condition, area, mask=mask) for name, mask in regions.items()}
     return together(found, dim="region")
@@ -150,13 +146,8 @@ def largest_patch(mask, area):
         return xr.Dataset({name: np.nan for name in ("share", "centre_lat", "centre_lon")})
     sizes = np.bincount(patches.ravel(), weights=area.values.ravel())
     weights = area.where(patches == 1 + sizes[1:].argmax(), 0)
-    return xr.Dataset(
-        {
-            "share": 100 * weights.sum() / area.sum(),
-            "centre_lat": (weights * mask["lat"]).sum() / weights.sum(),
-            "centre_lon": (weights * mask["lon"]).sum() / weights.sum(),
-        }
-    )
+    centre = {f"centre_{axis}": (weights * mask[axis]).sum() / weights.sum() for axis in CELLS}
+    return xr.Dataset({"share": 100 * weights.sum() / area.sum(), **centre})
 
 
 def product_and_sources(study, static, *, indices=INDICES, **asked):
@@ -169,7 +160,7 @@ def product_and_sources(study, static, *, indices=INDICES, **asked):
     asked |= {"study": study, "experiments": study.experiments, "indices": indices}
     sources = grids.on_cells_of(scenario_trends(read, std=std, **asked), static["land"])
     std = regrid.upsampled(std, static).assign_attrs(std.attrs)
-    return scenario_trends(partial(_product, study), std=std, **asked), sources
+    return scenario_trends(partial(product.fused, study), std=std, **asked), sources
 
 
 def water_trends(study, static, experiments):
@@ -193,11 +184,8 @@ def water_trends(study, static, experiments):
         asked = {"indices": ["theta"], "baseline": study.periods.future, "std": None, "mean": mean}
         return scenario_trends(read, experiments, study=study, **asked)["slope"].squeeze("index")
 
-    found = {f"ynet_{name}": slope(partial(_product, one)) for name, one in study.presets.items()}
+    readers = {f"ynet_{name}": partial(product.fused, one) for name, one in study.presets.items()}
+    found = {name: slope(read) for name, read in readers.items()}
     found |= {"delta_change": slope(raw, on_fine), "delta_change_31": slope(smooth, on_fine)}
     known = {"truth": slope(lambda run: demo.truth(study, run)["theta"])} if study.synthetic else {}
     return found | known
-
-
-def _product(study, experiment_id):
-    return product.open_product(study.product(experiment_id)).load()

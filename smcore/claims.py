@@ -15,9 +15,9 @@ SCENARIO = re.compile(r"ssp\d{3}")
 def finding(found, agrees, *, region, interval="", note="", reason=""):
     """What a chapter found for one claim, as a dict.
 
-    The counterpart as it is printed, with its unit; whether it is what the claim says, None where
-    that cannot be said, and why not (by default: the text gives no definition); the area it was
-    computed for; between what it may lie, with the kind of that interval; the definition taken.
+    The counterpart with its unit; whether it is what the claim says, None where that cannot be
+    said, with the `reason` (by default: the text gives no definition); the area it is of; between
+    what it may lie, with the kind of that interval; the definition taken.
     """
     agrees = None if agrees is None else bool(agrees)
     words = {"interval": interval, "region": region, "note": note, "reason": reason}
@@ -27,8 +27,7 @@ def finding(found, agrees, *, region, interval="", note="", reason=""):
 def judged(findings, claims, experiments):
     """Findings by claim id, without a judgement where `experiments` lack a scenario of the claim.
 
-    Such a finding keeps its number, but has ``agrees`` None, a ``reason``, and ``lacking``, which
-    keeps it from a verdict on any data.
+    Such a finding keeps its number, and has ``lacking``, which keeps it from a verdict on any data.
     """
     by_id, result = {claim["id"]: claim for claim in claims}, dict(findings)
     for name, one in findings.items():
@@ -49,10 +48,7 @@ def without(scenarios):
 
 
 def between_sources(values, form="{:+.3f}"):
-    """The range over the sources, and scenarios if there are, in words: ``sources 41 to 77 %``.
-
-    `form` is how a number is written, with its unit behind it where it has one.
-    """
+    """The range over sources, and scenarios if there are, by a form: ``sources 41 to 77 %``."""
     over = "sources and scenarios" if "experiment_id" in values.dims else "sources"
     number, _, unit = form.partition("}")
     low, high = (f"{number}}}".format(float(value)) for value in (values.min(), values.max()))
@@ -68,10 +64,7 @@ def listed(values, form="{:+.3f}"):
 
 
 def level_with_best(scores, *, within):
-    """The names whose score is less than `within` below the highest, the best first.
-
-    `scores` is a pd.Series by name, the higher the better.
-    """
+    """Names whose score, a pd.Series, is less than `within` below the highest, the best first."""
     ranked = scores.sort_values(ascending=False, kind="stable")
     return list(ranked.index[ranked > ranked.max() - within])
 
@@ -114,27 +107,28 @@ def direction(rate, same_sign):
 def nearest_to_truth(rates, *, within=0.03):
     """How far datasets are from the truth, the nearest first, as a table; without truth, empty.
 
-    `rates` are change rates in %, (dataset, ...). ``distance`` is the mean absolute difference in
-    percentage points; ``skill`` 1 less the mean squared difference over the mean square of the
-    truth; ``level`` marks the networks (``ynet_...``) whose skill is less than `within` below the
-    best of them.
+    `rates` are in %, (dataset, ...); ``distance`` is their mean absolute difference, ``skill`` 1
+    less the mean squared difference over the mean square of the truth; ``level`` is "yes" for the
+    networks (``ynet_...``) whose skill is less than `within` below the best of them, else "no", and
+    "–" for what is no network.
     """
     if "truth" not in rates["dataset"]:
         return pd.DataFrame(columns=["distance", "skill", "level"]).rename_axis("dataset")
     over = [dim for dim in rates.dims if dim != "dataset"]
     off = rates.drop_sel(dataset="truth") - rates.sel(dataset="truth")
     skill = (1 - (off**2).mean(over) / (rates.sel(dataset="truth") ** 2).mean()).to_series()
-    best = level_with_best(skill[skill.index.str.startswith("ynet_")], within=within)
-    found = {"distance": abs(off).mean(over), "skill": skill, "level": skill.index.isin(best)}
-    return pd.DataFrame(found).sort_values("distance")
+    found = pd.DataFrame({"distance": abs(off).mean(over), "skill": skill, "level": "–"})
+    network = found.index.str.startswith("ynet_")
+    found.loc[network, "level"] = "no"
+    found.loc[level_with_best(skill[network], within=within), "level"] = "yes"
+    return found.sort_values("distance")
 
 
 def verdict(difference):
-    """Where an estimate stands by the error that it has more than another.
+    """Where an estimate stands by the error that it has more than another, ``low`` to ``high``.
 
-    `difference` (xr.Dataset or dict) has the ends of an interval, ``low`` and ``high``: ``closer``
-    to the reference if all of it lies below zero, ``farther`` if above, ``level`` if it holds
-    zero, ``not decided`` where it is missing.
+    ``closer`` to the reference if that interval lies below zero, ``farther`` if above, ``level`` if
+    it holds zero, ``not decided`` where it is missing.
     """
     low, high = float(difference["low"]), float(difference["high"])
     if np.isnan(low) or np.isnan(high):
@@ -179,9 +173,8 @@ def best_and_median(errors):
 def winners(scores, score, by, *, tolerance=0.01):
     """Which methods are best along the values of a switch: ``"a, b at 0 to 0.1; c at 0.2"``.
 
-    `scores` has a row for each method and value of the switch `by`, with the columns ``method``
-    (ids), `by` and `score`, of which lower is better; what is within the share `tolerance` of the
-    lowest counts as equal to it.
+    `scores` has the columns ``method`` (ids), `by` and `score`, of which lower is better; what is
+    within the share `tolerance` of the lowest counts as equal to it.
     """
     best = {}
     for value, rows in scores.groupby(by):

@@ -3,8 +3,10 @@
 import importlib.util
 import re
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
+import cftime
 import netCDF4
 import numpy as np
 import pandas as pd
@@ -27,13 +29,9 @@ SAME = 1e-5  # m3 m-3; a month that comes twice differs by less
 MARGIN = 6.0  # degrees around a region that regridding may need
 DRY = 1e-4  # m3 m-3: a cell that never holds more is ocean or ice
 MOST_CELLS = 0.95  # share of the cells with values that every month must have
-LAYER = (0.0, 0.1)  # m, as CMIP6 defines mrsos
-# Problems that let a study go on. Every other kind is an error: some a profile may accept
-# (`config.ACCEPTABLE`), the rest nothing but another file cures.
-WARNINGS = {
-    *("filled_month", "repeated_months", "undeclared_fill", "dry_cells", "clipped"),
-    *("changing_mask", "depth"),
-}
+# Problems that let a study go on. All others are errors, some of which a profile may accept.
+WARNINGS = {"filled_month", "repeated_months", "undeclared_fill", "dry_cells", "clipped"}
+WARNINGS |= {"changing_mask", "depth"}
 
 
 @dataclass
@@ -65,17 +63,16 @@ class QualityReport:
 
     def add(self, kind, words, where=None):
         """Note a problem with a file, or with the series."""
-        text = f"{where or f'{self.source_id} {self.experiment_id}'}: {words}"
-        if kind in ACCEPTABLE:
-            accepting = f"accept {kind} for {self.source_id} in the profile"
-            text += f"; or {accepting}, to go by {ACCEPTABLE[kind]}"
-        self.problems.append([kind, text])
+        where = where or f"{self.source_id} {self.experiment_id}"
+        self.problems.append([kind, f"{where}: {words}"])
 
     @property
     def errors(self):
-        """Texts of the problems because of which the series cannot be used."""
+        """Why the series cannot be used, and what of it a profile may accept."""
+        accept = f"; or accept {{}} for {self.source_id} in the profile, to go by {{}}"
+        hints = {kind: accept.format(kind, rule) for kind, rule in ACCEPTABLE.items()}
         allowed = WARNINGS.union(self.accepted)
-        return [text for kind, text in self.problems if kind not in allowed]
+        return [text + hints.get(kind, "") for kind, text in self.problems if kind not in allowed]
 
     @property
     def verdict(self):
@@ -89,12 +86,9 @@ class QualityReport:
     @staticmethod
     def table(reports):
         """The reports as a DataFrame, one row per source and experiment, lists as text."""
-        rows = []
-        for report in reports:
-            row = asdict(report) | {"verdict": report.verdict}
-            row["problems"] = [f"{kind}: {text}" for kind, text in report.problems]
-            rows.append({k: "; ".join(v) if isinstance(v, list) else v for k, v in row.items()})
-        return pd.DataFrame(rows)
+        table = pd.DataFrame([asdict(one) | {"verdict": one.verdict} for one in reports])
+        table["problems"] = [list(map(": ".join, one.problems)) for one in reports]
+        return table.map(lambda value: "; ".join(value) if isinstance(value, list) else value)
 
 
 def find_sources(directory):
@@ -103,17 +97,15 @@ def find_sources(directory):
     Parameters
     ----------
     directory : str or Path
-        Top of the archive; below it any folders, best those of the data reference syntax,
-        whose last folder is the version. Institutions are not looked at: a centre's scenarios
-        may come from another one.
+        Top of the archive. Of the folders below it only the last counts, as the version: a
+        centre's scenarios may come from another institution.
 
     Returns
     -------
     pd.DataFrame
         One row per file: ``source_id``, ``experiment_id``, ``variant_label``, ``grid_label``,
         ``version``, ``first`` and ``last`` (YYYYMM), ``path``. A file of another name has the
-        facets of its attributes and no ``first`` and ``last``; those that hold no monthly
-        ``mrsos`` are listed in ``attrs["ignored"]``.
+        facets of its attributes and no months; ``attrs["ignored"]`` has those of another kind.
 
     Raises
     ------
@@ -126,17 +118,16 @@ def find_sources(directory):
             continue
         match = FILE_NAME.fullmatch(path.name)
         facets = match.groupdict() if match else _facets_inside(path)
-        version = path.parent.name if re.fullmatch(r"v\d+", path.parent.name) else ""
+        facets["version"] = path.parent.name if re.fullmatch(r"v\d+", path.parent.name) else ""
         if (facets["variable_id"], facets["table_id"]) == ("mrsos", "Lmon"):
-            rows.append(facets | {"version": version, "path": path})
+            rows.append(facets | {"path": path})
         else:
             ignored.append(str(path))
     if not rows:
-        raise FileNotFoundError(
-            f"no monthly mrsos below {directory}: expected files named "
-            "mrsos_Lmon_<source>_<experiment>_<member>_<grid>_<YYYYMM>-<YYYYMM>.nc"
-            + (f"; damaged, or of another kind: {', '.join(ignored)}" if ignored else "")
-        )
+        name = "mrsos_Lmon_<source>_<experiment>_<member>_<grid>_<YYYYMM>-<YYYYMM>.nc"
+        others = f"; damaged, or of another kind: {', '.join(ignored)}" if ignored else ""
+        text = f"no monthly mrsos below {directory}: expected files named {name}{others}"
+        raise FileNotFoundError(text)
     files = pd.DataFrame(rows)[[*FACETS, "version", "first", "last", "path"]]
     files.attrs["ignored"] = ignored
     return files
@@ -144,19 +135,18 @@ def find_sources(directory):
 
 def _facets_inside(path):
     """Facets from the attributes of a file whose name does not tell them."""
-    facets = dict.fromkeys(("variable_id", "table_id", *FACETS, "first", "last"), "")
+    names = ("variable_id", "table_id", *FACETS, "first", "last")
     try:
         with netCDF4.Dataset(path) as file:
-            return {name: str(getattr(file, name, "")) for name in facets}
+            return {name: str(getattr(file, name, "")) for name in names}
     except OSError:
-        return facets
+        return dict.fromkeys(names, "")
 
 
 def select_files(files, source_id, experiment_id, **facets):
     """The rows of `find_sources` that make up one series; a `Problem` says what there is instead.
 
-    Of the `facets`, ``variant_label`` and ``grid_label`` may be left out where there is only one;
-    ``version``, such as ``v20190815``, is by default the newest.
+    Of the `facets` the version is by default the newest; any other needs no value if it has one.
     """
     here = files[(files["source_id"] == source_id) & (files["experiment_id"] == experiment_id)]
     if here.empty:
@@ -220,10 +210,9 @@ def read_series(
 ):
     """theta(time, lat, lon) in m3 m-3 of one series, None if it has errors, and its QualityReport.
 
-    `files` are from `find_sources`; only values in the `region` (a Domain) and `MARGIN` around it
-    are read and checked; `accepted` kinds of error do no harm. With ``missing_first_month`` as
-    "climatology" a first month that alone is missing in the `period` is the mean of that calendar
-    month over the next ten years. Irregular grids keep their dimensions (xESMF must be there).
+    Read is the `region` (a Domain) with `MARGIN`; irregular grids keep their dimensions (time, i).
+    ``missing_first_month="climatology"`` puts the mean of that month over the next ten years where
+    the first month of the `period`, and no other, is missing.
     """
     report, parts, theta = QualityReport(source_id, experiment_id, accepted=[*accepted]), [], None
     with collecting(report.problems, f"{source_id} {experiment_id}"):
@@ -232,7 +221,8 @@ def read_series(
         for row in rows.itertuples():
             with collecting(report.problems, row.path):
                 parts.append(_read_file(row, region, report))
-        if len(native.on_one_grid(parts, report.problems)) < len(rows) or report.errors:
+        parts = native.on_one_grid(parts, report.problems)
+        if report.errors:
             return None, report
         try:
             theta = _series(parts, rows, period, missing_first_month, report)
@@ -253,7 +243,7 @@ def _read_file(row, region, report):
         raise Problem("variable", f"no variable mrsos; it holds {held}: fetch mrsos of table Lmon")
     if "time" not in dataset["mrsos"].coords:
         raise Problem("time", "mrsos has no time: fetch the file again")
-    months = _months(dataset)
+    months = months_held(dataset)
     mrsos = native.on_axes(dataset["mrsos"])
     if not is_rectilinear(mrsos) and not all(map(importlib.util.find_spec, ("xesmf", "esmpy"))):
         text = f"mrsos has dimensions {mrsos.dims}: unstructured and curvilinear grids need xESMF "
@@ -273,30 +263,29 @@ def _read_file(row, region, report):
     if region is not None:
         if outside := uncovered(theta, region):
             raise Problem("region", outside)
-        needed = {"lat": (region.south - MARGIN, region.north + MARGIN)}
-        needed["lon"] = (region.west - MARGIN, region.east + MARGIN)
-        if needed["lon"][0] < -180 or needed["lon"][1] > 180:  # the margin crosses the date line
-            del needed["lon"]
-        for axis, (low, high) in needed.items():
-            centres = theta[axis].values
-            theta = theta.isel({axis: (low <= centres) & (centres <= high)})
+        lat, lon = theta["lat"].values, theta["lon"].values
+        west, east = region.west - MARGIN, region.east + MARGIN
+        around = west < -180 or east > 180  # the margin crosses the date line
+        rows = (region.south - MARGIN <= lat) & (lat <= region.north + MARGIN)
+        theta = theta.isel(lat=rows, lon=around | ((west <= lon) & (lon <= east)))
     return native.ascending(theta)
 
 
-def _months(dataset):
+def months_held(dataset):
     """First days of the months of the time axis, by its bounds where they are possible."""
     time, daily = dataset["time"], False
     months = native.months(time)
     bounds = dataset.get(time.attrs.get("bounds"), time).values
     if bounds.shape == (time.size, 2) and np.isfinite(bounds).all():
         low, high = np.sort(bounds, axis=1).T
-        length = {"d": 1, "h": 24, "m": 1440, "s": 86400}.get(time.attrs["units"][:1], np.nan)
-        days = (high - low) / length
-        holds = ((low <= time.values) & (time.values <= high)).all()
-        daily = holds and (days > 0).all() and (days < 20).all()
+        calendar = time.attrs.get("calendar", "standard")
+        zero, one = cftime.num2date([0, 1], time.attrs["units"], calendar)
+        days = (high - low) * ((one - zero) / timedelta(days=1))
+        days[(time.values < low) | (high < time.values)] = np.nan  # such bounds mean nothing
+        daily = ((days > 0) & (days < 20)).all()
         # The stamp may be any instant of the month, even its end: the middle is safe.
         middle = native.months(time.variable.copy(data=(low + high) / 2))
-        if holds and (days > 20).all() and middle.nunique() >= months.nunique():
+        if (days > 20).all() and middle.nunique() >= months.nunique():
             months = middle
     if daily or months.nunique() * 2 < months.size:
         raise Problem("frequency", "more than one step a month: fetch monthly means, table Lmon")
@@ -306,9 +295,8 @@ def _months(dataset):
 def _note(row, dataset, months, report):
     """Note what a file says of itself, and where its name and its layer are not what they seem."""
     held = {name: str(value).strip() for name, value in dataset.attrs.items()}
-    differ = [key for key in FACETS if held.get(key, "") not in ("", getattr(row, key))]
     text = "the name disagrees with {}: fetch it again, or give it the name of what it is"
-    if differ:
+    if differ := [key for key in FACETS if held.get(key, "") not in ("", getattr(row, key))]:
         words = ", ".join(f"{key} {held[key]}" for key in differ)
         raise Problem("facets", text.format(f"the attributes, {words}"))
     inside = f"{months.min():%Y%m}-{months.max():%Y%m}"
@@ -318,53 +306,53 @@ def _note(row, dataset, months, report):
     report.calendar = dataset["time"].attrs.get("calendar", "standard")
     report.tracking_ids.append(held.get("tracking_id", ""))
     licence = held.get("license", "")
-    short = re.search(r"Creative Commons (.+?) ?(\d\.\d)", licence)
-    short = short or re.search(r"(CC[ -](?:BY[A-Z-]*|0))[ -]?(\d\.\d)", licence)
-    report.licence = report.licence or (" ".join(short.groups()) if short else licence[:60])
+    short = re.search(r"(?:Creative Commons (.+?)|(CC[ -](?:BY[A-Z-]*|0)))[ -]?(\d\.\d)", licence)
+    words = filter(None, short.groups()) if short else [licence[:60]]
+    report.licence = report.licence or " ".join(words)
 
     name = next((name for name in ("depth", "sdepth", "sdepth1") if name in dataset), None)
     bounds = dataset.get(dataset[name].attrs.get("bounds", f"{name}_bnds")) if name else None
     if bounds is not None and bounds.size >= 2:
         edges = np.ravel(bounds)[:2].astype(float).round(4)
         report.depth = "{:g}-{:g} m".format(*edges)
-        if not np.allclose(edges, LAYER, atol=1e-3) and "depth" not in dict(report.problems):
+        if not np.allclose(edges, (0, 0.1), atol=1e-3) and "depth" not in dict(report.problems):
             text = f"depth bounds {report.depth}; CMIP6 defines 0-0.1 m, which is used"
             report.add("depth", text, row.path)
 
 
+def fillable(missing, wanted):
+    """Whether only the first month is missing, and ten years follow to fill it from."""
+    return list(missing) == [wanted[0]] and wanted.size > 120
+
+
 def _series(parts, rows, period, missing_first_month, report):
     """theta of the months of the period; what is wrong with them goes into the report."""
-    theta, repeats = native.join(parts, tolerance=SAME, limits=FILL_LIMITS)
-    for kind, files, words in repeats:
-        report.add(kind, words, files)
-    first = None
+    theta, filled = native.join(parts, report.problems, tolerance=SAME, limits=FILL_LIMITS), False
     if period is not None:
         wanted = native.month_range(period)
         theta = theta.isel(time=theta.indexes["time"].isin(wanted))
         missing, report.months_expected = wanted.difference(theta.indexes["time"]), wanted.size
-        first = wanted[0] if list(missing) == [wanted[0]] and wanted.size > 120 else None
-        if missing.size and (first is None or missing_first_month != "climatology"):
+        may_fill = fillable(missing, wanted)
+        filled = may_fill and missing_first_month == "climatology"
+        if missing.size and not filled:
             text = f"{missing.size} of {wanted.size} months are missing ({shown(missing)}): "
-            if first is not None:
-                text += "set missing_first_month: climatology in the profile, or "
-            text += "fetch the files, shorten the period or leave the source out"
-            if others := ", ".join(rows.attrs["other_versions"]):
-                text += f"; of this series there are other versions, {others}"
-            raise Problem("missing_months", text)
+            text += "set missing_first_month: climatology in the profile, or " if may_fill else ""
+            text += "fetch the files, shorten the period or leave the source out (other versions: "
+            others = ", ".join(rows.attrs["other_versions"]) or "none"
+            raise Problem("missing_months", f"{text}{others})")
     report.months_found = theta.sizes["time"]
     if report.errors:
         return None
     theta = _check_values(theta, report)
+    if filled:
+        first = wanted[0]
+        following = theta.isel(time=slice(11, 120, 12))  # the same month of ten years
+        theta = xr.concat([following.mean("time").expand_dims(time=[first]), theta], "time")
+        report.months_filled = 1
+        report.filled_by = f"mean of {first:%B} {first.year + 1}-{first.year + 10}"
+        report.add("filled_month", f"{first:%Y-%m} is missing; filled by the {report.filled_by}")
     theta.attrs = {"long_name": "volumetric water content", "units": "m3 m-3"}
-    theta.attrs["tracking_ids"] = report.tracking_ids
-    if first is None:
-        return theta
-    following = [first + pd.DateOffset(years=number) for number in range(1, 11)]
-    mean = theta.sel(time=following).mean("time").expand_dims(time=[first])
-    report.months_filled = 1
-    report.filled_by = f"mean of {first:%B} {following[0].year}-{following[-1].year}"
-    report.add("filled_month", f"{first:%Y-%m} is missing; filled by the {report.filled_by}")
-    return xr.concat([mean, theta], "time", combine_attrs="override").assign_attrs(theta.attrs)
+    return theta.assign_attrs(tracking_ids=report.tracking_ids)
 
 
 def _check_values(theta, report):
@@ -372,28 +360,26 @@ def _check_values(theta, report):
     water = native.within(theta, FILL_LIMITS)
     held, space = water.notnull(), [dim for dim in theta.dims if dim != "time"]
     wettest = theta.where(held, -np.inf).max("time")
-    counted = xr.Dataset(
-        {
-            "undeclared_fills": theta.notnull().sum() - held.sum(),
-            "dry_cells": (np.isfinite(wettest) & (wettest <= DRY)).sum(),
-            "clipped_low": (water < 0).sum(),
-            "clipped_high": (water > 1).sum(),
-            "minimum": water.min(),
-            "maximum": water.max(),
-        }
-    )
-    survey = {"mean": water.mean(), "land": wettest > DRY, "valid": held.sum(space)}
-    survey = counted.assign(survey).compute()
-    months, valid = theta.indexes["time"], survey["valid"].values
+    survey = {
+        "undeclared_fills": theta.notnull().sum() - held.sum(),
+        "dry_cells": (np.isfinite(wettest) & (wettest <= DRY)).sum(),
+        "clipped_low": (water < 0).sum(),
+        "clipped_high": (water > 1).sum(),
+        "minimum": water.min(),
+        "maximum": water.max(),
+        "land_share": 100 * (wettest > DRY).mean(),
+    }
+    more = {"mean": water.mean(), "land": wettest > DRY, "valid": held.sum(space)}
+    found = xr.Dataset(survey | more).compute()
+    months, valid = theta.indexes["time"], found["valid"].values
     fewest, most = valid.min(), valid.max()
     if not fewest:
         empty = months[valid == 0]
         text = f"no value in {empty.size} of {valid.size} months ({shown(empty)}): fetch them again"
         raise Problem("missing_values", text)
 
-    for name in counted:
-        setattr(report, name, survey[name].item())
-    report.land_share = 100 * float(survey["land"].mean())
+    for name in survey:
+        setattr(report, name, found[name].item())
     extremes = f"{report.minimum:.3g} to {report.maximum:.3g} m3 m-3"
     if fills := report.undeclared_fills:
         report.add("undeclared_fill", f"{fills} undeclared fill values, taken as missing")
@@ -401,15 +387,15 @@ def _check_values(theta, report):
         report.add("dry_cells", f"{dry} cells never hold water: ocean or ice, taken as missing")
     low, high = report.clipped_low, report.clipped_high
     if low or high:
-        text = f"{low} values below 0 and {high} above 1 m3 m-3, {extremes}; set to the limit"
-        report.add("clipped", text)
+        report.add(
+            "clipped", f"{low} values below 0 and {high} above 1 m3 m-3, {extremes}: limited"
+        )
     if fewest < MOST_CELLS * most:
         partial = shown(months[valid < MOST_CELLS * most])
         text = f"only {fewest} of {most} cells have values in some months ({partial}): fetch again"
         report.add("partial_months", text)
     elif fewest < most:
-        text = f"{fewest} to {most} cells have values, by month; neighbours fill the others"
-        report.add("changing_mask", text)
-    if not (report.maximum > 0.01 and survey["mean"] < 1):
+        report.add("changing_mask", f"{fewest} to {most} cells have values; neighbours fill in")
+    if not (report.maximum > 0.01 and found["mean"] < 1):
         report.add("magnitude", f"{extremes}: are the units those of the attributes? Fetch again")
-    return water.where(survey["land"]).clip(0, 1)
+    return water.where(found["land"]).clip(0, 1)

@@ -13,17 +13,7 @@ import shapely
 import yaml
 from pydantic import AfterValidator, Field, ValidationError, field_validator
 
-from smcore.profile import (
-    ROOT,
-    DemoWorld,
-    Domain,
-    Network,
-    Periods,
-    Region,
-    Strict,
-    StudyArea,
-    refused,
-)
+from smcore.profile import ROOT, DemoWorld, Domain, Network, Periods, Region, Strict, StudyArea
 
 PROFILES = ROOT / "notebooks" / "profiles"
 # Kinds of error in an archive that a profile may accept, with what then counts.
@@ -51,8 +41,8 @@ def label(name):
 
 def paper_claims():
     """The paper's statements by id, as in ``data/paper_claims.yml``."""
-    listed = yaml.safe_load((ROOT / "data" / "paper_claims.yml").read_text(encoding="utf-8"))
-    return {claim["id"]: claim for claim in listed["claims"]}
+    text = (ROOT / "data" / "paper_claims.yml").read_text(encoding="utf-8")
+    return {claim["id"]: claim for claim in yaml.safe_load(text)["claims"]}
 
 
 def _once(values):
@@ -83,47 +73,33 @@ def _model_table(path):
     return pd.read_csv(path, keep_default_na=False).set_index("source_id")
 
 
-def _in_the_table(sources, info):
-    table, problems = info.data.get("model_table"), []
-    models = list(_model_table(table).index) if table else sources
-    for name in sorted(set(sources) - set(models)):
-        hint = _near(name, models, f"add it to {table.name}")
-        problems.append(f"sources: {name!r}: not in the model table; {hint}")
-    return refused(sources, problems)
+def _in_the_table(source_id, info):
+    if table := info.data.get("model_table"):
+        known = list(_model_table(table).index)
+        if source_id not in known:
+            hint = _near(source_id, known, f"add it to {table.name}")
+            raise ValueError(f"not in the model table; {hint}")
+    return source_id
 
 
 def _of_the_sources(value, info):
-    key = "demo.defects" if info.field_name == "demo" else info.field_name
-    keyed = getattr(value, "defects", value) or {}
-    others = sorted(set(keyed) - set(info.data.get("sources", keyed)))
-    text = "not one of the study's sources; name one of them"
-    return refused(value, [f"{key}: {source_id!r}: {text}" for source_id in others])
-
-
-def _in_whole_cells(domain):
-    problems = []
-    for axis, ends in {"latitude": ("south", "north"), "longitude": ("west", "east")}.items():
-        low, high = (getattr(domain, end) for end in ends)
-        cells = (high - low) / domain.resolution
-        if cells < 2 or abs(cells - round(cells)) > 1e-6:
-            text = f"domain: {axis} {low} to {high}: {high - low} degrees are not two or more"
-            problems.append(f"{text} whole coarse cells of {domain.resolution}; move an edge")
-    return refused(domain, problems)
+    keyed = getattr(value, "defects", value) or {}  # those of the demo world
+    if others := set(keyed) - set(info.data.get("sources", keyed)):
+        raise ValueError(f"{sorted(others)}: not one of the study's sources; name one of them")
+    return value
 
 
 def _of_the_chapters(regions):
-    missing = ", ".join(sorted({"north", "south", "west"} - set(regions)))
-    text = f"regions: {missing}: missing; the chapters compare these three"
-    return refused(regions, [text] if missing else [])
+    if missing := ", ".join(sorted({"north", "south", "west"} - set(regions))):
+        raise ValueError(f"{missing}: missing; the chapters compare north, south and west")
+    return regions
 
 
-def _in_the_domain(sites, info):
-    box, problems = info.data.get("domain"), []
-    for name, (lon, lat) in sites.items():
-        if box and not (box.west <= lon <= box.east and box.south <= lat <= box.north):
-            text = "expected longitude and latitude in the domain"
-            problems.append(f"sites.{name}: {[lon, lat]}: {text}, {box}")
-    return refused(sites, problems)
+def _in_the_domain(site, info):
+    box, (lon, lat) = info.data.get("domain"), site
+    if box and not (box.west <= lon <= box.east and box.south <= lat <= box.north):
+        raise ValueError(f"expected longitude and latitude in the domain, {box}")
+    return site
 
 
 Version = Annotated[str, Field(pattern=r"^v\d+$")]  # of a data set, such as v20190815
@@ -132,28 +108,25 @@ Experiments = Annotated[
     tuple[Literal[SCENARIOS], ...],
     AfterValidator(lambda names: tuple(sorted(_once(names), key=SCENARIOS.index))),
 ]
-Sources = Annotated[tuple[str, ...], AfterValidator(_once), AfterValidator(_in_the_table)]
+Source = Annotated[str, AfterValidator(_in_the_table)]
+Site = Annotated[tuple[float, float], AfterValidator(_in_the_domain)]  # longitude, latitude
 
 
 class Study(Strict):
-    """One study: sources, experiments, periods, domain, grids, directories, network.
-
-    Load it with `Study.load`; its fields are the keys of ``notebooks/profiles/<name>.yml``.
-    """
+    """One study; its fields are the keys of ``notebooks/profiles/<name>.yml``: see `load`."""
 
     name: str
     title: str
     network: Network
-    # presets that are trained and scored beside it, with their changes
-    compared: dict[str, Network] = {}
+    compared: dict[str, Network] = {}  # presets to train and score beside it, with changes
     # an ensemble of networks, one for each; by default one network with the seed of the preset
     seeds: Annotated[tuple[int, ...], AfterValidator(_once)] = ()
     model_table: Annotated[Place, AfterValidator(_existing)]
     # by default those that the table marks
-    sources: Sources = Field(default=None, min_length=1, validate_default=True)
+    sources: Annotated[tuple[Source, ...], AfterValidator(_once), Field(min_length=1)] = None
     experiments: Experiments = Field(default=SCENARIOS, min_length=1)
     periods: Periods
-    domain: Annotated[Domain, AfterValidator(_in_whole_cells)] = Domain()
+    domain: Domain = Domain()
     scale_factor: int = Field(default=8, gt=1)  # fine cells per coarse cell, along each axis
     registration: Literal["nested", "paper"] = "nested"
     depth: Literal["0-7cm", "0-10cm"] = "0-7cm"
@@ -163,13 +136,11 @@ class Study(Strict):
     accepted: dict[str, tuple[Literal[tuple(ACCEPTABLE)], ...]] = {}  # by source
     study_area: StudyArea
     regions: Annotated[dict[str, Region], AfterValidator(_of_the_chapters)]
-    # longitude, latitude
-    sites: Annotated[dict[str, tuple[float, float]], AfterValidator(_in_the_domain)]
+    sites: dict[str, Site]
     directory: Place
-    cmip6_directory: Place = Field(default=None, validate_default=True)
-    era5land_directory: Place = Field(default=None, validate_default=True)
-    # tables and numbers that the chapters leave
-    results: Place = Field(default=None, validate_default=True)
+    cmip6_directory: Place = None
+    era5land_directory: Place = None
+    results: Place = None  # tables and numbers that the chapters leave
     demo: DemoWorld | None = None
     _named = field_validator("versions", "accepted", "demo")(_of_the_sources)
 
@@ -207,8 +178,8 @@ class Study(Strict):
         profile : str or Path
             Name of a profile in ``notebooks/profiles``, or the path of a YAML file.
         **overrides
-            Keys of the profile with other values, mappings merged into the profile's; ``None``,
-            also inside a mapping, means "as the profile says".
+            Keys with other values, mappings merged into the profile's; ``None``, also inside a
+            mapping, means "as the profile says".
 
         Raises
         ------
@@ -232,21 +203,17 @@ class Study(Strict):
             raise ValueError(f"profile {path}: expected `key: value` lines, got {raw!r}")
         raw = _merge(raw, overrides) | {"name": path.stem}
         raw["directory"] = raw.get("directory") or f"data/{path.stem}"
-        problems, training = [], raw.pop("training", None) or {}
-        if not isinstance(training, dict):
-            problems = [f"training: {training!r}: expected `key: value` lines such as epochs: 3"]
-            training = {}
-        raw["network"] = {"name": raw.get("network")} | training
-        if isinstance(raw.get("seeds"), list | tuple) and raw["seeds"]:
-            raw["network"]["seed"] = raw["seeds"][0]
+        network = raw.pop("training", None) or {}
+        if isinstance(network, dict):
+            network = {"name": raw.get("network")} | network
+            if isinstance(raw.get("seeds"), list | tuple) and raw["seeds"]:
+                network["seed"] = raw["seeds"][0]
         try:
-            study = cls.model_validate(raw)
+            return cls.model_validate(raw | {"network": network})
         except ValidationError as error:
-            problems += [_describe(cls, problem) for problem in error.errors()]
-        if problems:
-            lines = [f"\n  - {line}" for problem in problems for line in problem.splitlines()]
-            raise ValueError(f"profile {path} has {len(lines)} problem(s):{''.join(lines)}")
-        return study
+            lines = "\n".join(_describe(cls, one) for one in error.errors()).splitlines()
+            problems = "".join(f"\n  - {line}" for line in lines)
+            raise ValueError(f"profile {path} has {len(lines)} problem(s):{problems}") from None
 
     @property
     def synthetic(self):
@@ -289,9 +256,9 @@ class Study(Strict):
     @property
     def model(self):
         """Directory of the trained network and its checkpoints: one for each configuration."""
-        data = ("sources", "domain", "scale_factor", "registration", "depth", "demo", "network")
-        periods = {key: getattr(self.periods, key) for key in ("train", "validation")}
-        key = _digest([self.model_dump(mode="json", include=set(data)), periods])
+        data = {"sources", "domain", "scale_factor", "registration", "depth", "demo", "network"}
+        periods = self.periods.model_dump(include={"train", "validation"})
+        key = _digest([self.model_dump(mode="json", include=data), periods])
         return self.directory / "model" / f"{self.network.name}-{key}"
 
     def product(self, experiment_id):
@@ -302,9 +269,9 @@ class Study(Strict):
         return self.directory / "products" / f"{self.network.name}-{key}" / name
 
     def settings(self, *keys):
-        """Plain values by key, for the records of what is kept; None where there is no such key.
+        """Plain values by key, such as ``periods.train``, or None, for the records of what is kept.
 
-        ``periods.train``; ``models.NorESM2-LM.grid_label``, from the model table.
+        ``models.NorESM2-LM.grid_label`` is of the model table.
         """
         values = self.model_dump(mode="json")
         found = dict.fromkeys(keys, values | {"models": self.models.astype(str).to_dict("index")})
@@ -316,20 +283,13 @@ class Study(Strict):
     @property
     def outline(self):
         """The polygons of the study area as one shapely geometry, in degrees."""
-        collection = json.loads((ROOT / "data" / "countries.geojson").read_text())
-        shapes = {
-            str(feature["properties"]["id"]): shapely.geometry.shape(feature["geometry"])
-            for feature in collection["features"]
-        }
-        if unknown := sorted(set(self.study_area.countries) - set(shapes)):
+        countries = self.study_area.countries
+        features = json.loads((ROOT / "data" / "countries.geojson").read_text())["features"]
+        shapes = {str(one["properties"]["id"]): one["geometry"] for one in features}
+        if unknown := sorted(set(countries) - set(shapes)):
             text = f"study_area.countries: {unknown}: no such codes in data/countries.geojson"
             raise ValueError(f"{text}; expected ISO 3166-1 numeric codes such as '156'")
-        return shapely.union_all([shapes[code] for code in self.study_area.countries])
-
-    @property
-    def chapters(self):
-        """Directory of the executed chapters."""
-        return self.directory / "chapters"
+        return shapely.union_all([shapely.geometry.shape(shapes[code]) for code in countries])
 
     @property
     def edition(self):
@@ -348,13 +308,9 @@ class Study(Strict):
     def _repr_markdown_(self):
         return f"**{self.edition}**"
 
-    def fingerprint(self, *keys):
-        """Twelve hexadecimal digits that change when one of the named keys changes."""
-        return _digest(self.model_dump(mode="json", include=set(keys)))
-
     @property
     def hash(self):
-        """Fingerprint of everything except titles and places."""
+        """Twelve hexadecimal digits that change with anything except titles and places."""
         places = {"title", "directory", "model_table", *FOLDERS}
         return _digest(self.model_dump(mode="json", exclude=places))
 
@@ -375,22 +331,21 @@ def _describe(model, problem):
     """One line for a pydantic problem: key, value, expectation, remedy."""
     if problem["type"] == "conflict":
         return problem["msg"]
-    where = ".".join(str(part) for part in problem["loc"])
-    if where.startswith("network."):  # the profile's `training` changes the preset
-        where = where.replace("network", "training", 1)
-    if problem["type"] == "extra_forbidden":
-        for part in problem["loc"][:-1]:  # a region may be named as one of its keys
-            kind = getattr(model.model_fields.get(part), "annotation", None)
-            inner = [one for one in (kind, *get_args(kind)) if hasattr(one, "model_fields")]
-            model = inner[0] if inner else model
-        known = list(model.model_fields)
-        hint = _near(problem["loc"][-1], known, f"the keys are {', '.join(known)}")
-        return f"{where}: {problem['input']!r}: unknown key; {hint}"
-    if problem["type"] == "missing":
-        return f"{where}: this key is missing; add it"
-    message, value = problem["msg"].removeprefix("Value error, "), problem["input"]
+    where, value = ".".join(map(str, problem["loc"])), problem["input"]
     if isinstance(value, dict) and "name" in value:  # a network
         value = value["name"]
+    else:  # the profile's `training` changes the preset
+        where = re.sub(r"^network\b", "training", where)
+    if problem["type"] == "missing":
+        return f"{where}: this key is missing; add it"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        *parents, key = problem["loc"]
+        if parents:  # the key of one model, or of a dict of models
+            kind = model.model_fields[parents[0]].annotation
+            model = next(one for one in (kind, *get_args(kind)) if hasattr(one, "model_fields"))
+        known = ", ".join(model.model_fields)
+        message = f"unknown key; {_near(key, known.split(', '), f'the keys are {known}')}"
     return f"{where}: {value!r}: {message[0].lower() + message[1:]}"
 
 

@@ -26,9 +26,8 @@ def stored(path):
 
 def store(dataset, path):
     """Write a dataset whose values are those to be stored."""
-    encoding = {}
+    dataset, encoding = dataset.drop_encoding(), {}
     for name, variable in dataset.variables.items():
-        variable.encoding = {}
         encoding[name] = {} if "_FillValue" in variable.attrs else {"_FillValue": None}
         encoding[name] |= {"zlib": True, "complevel": 1} if variable.ndim == 3 else {}
     to_netcdf(dataset, path, encoding)

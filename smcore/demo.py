@@ -5,6 +5,7 @@ grid and relief and with weather of its own; :mod:`smcore.world` is their physic
 is the truth with one course of the weather, the truth the mean over many.
 """
 
+import json
 import os
 import shutil
 import uuid
@@ -22,8 +23,8 @@ from scipy import sparse
 from smcore import world
 from smcore.config import ROOT
 from smcore.defects import DEFECTS, DRS, FILL, to_netcdf
-from smcore.grids import fine_grid
-from smcore.native import STANDARD_GRAVITY
+from smcore.grids import STANDARD_GRAVITY, fine_grid
+from smcore.native import month_range
 from smcore.progress import track
 from smcore.regrid import _edges, _interpolation_matrix, regrid
 from smcore.relief import RELIEF, Place, cells_of, on_grid
@@ -34,7 +35,8 @@ GLOBAL = {"Ginkgo"}  # whose files are not cut: one of the coarsest grids
 SPIN_UP = 8  # years in which soil and snow forget how they began
 PATTERN = 8.0  # degrees; length of the patterns by which sources differ
 VERSION = "v20260101"
-KEYS = ("sources", "experiments", "periods", "domain", "demo")  # what the archive depends on
+# What the archive depends on.
+KEYS = ("sources", "experiments", "periods.historical", "periods.future", "domain", "demo")
 PACKED = {"zlib": True, "complevel": 1, "shuffle": True}
 WORDS = ROOT / "data" / "demo_files.yml"
 ABOUT, CMIP6, ERA5LAND = yaml.safe_load(WORDS.read_text(encoding="utf-8")).values()
@@ -267,7 +269,7 @@ def _write_truth(_, directory, study, seed):
     for experiment_id, theta in total.items():
         about = {"units": "m3 m-3", "comment": f"synthetic: mean over {2 * pairs} weathers"}
         coords = {"lat": ("cell", place.lat), "lon": ("cell", place.lon)}
-        coords["time"] = _month_starts(study.period(experiment_id))
+        coords["time"] = month_range(study.period(experiment_id))
         dataset = xr.Dataset({"theta": (("time", "cell"), theta, about)}, coords)
         packed = {"dtype": "uint16", "scale_factor": 1e-5, "_FillValue": 65535} | PACKED
         packed["chunksizes"] = (12, place.cells.size)
@@ -276,7 +278,7 @@ def _write_truth(_, directory, study, seed):
 
 def _write_reference(_, directory, study, seed):
     """A file for each year, and one of what does not change."""
-    points, months = Points(study), _month_starts(study.periods.historical)
+    points, months = Points(study), month_range(study.periods.historical)
     traits = draw(normals(seed, study, "truth"), points.place)
     _, theta = next(simulate(points.place, traits, study, "reference", seed=seed))
     folder, dims = directory / "ERA5-Land", ("valid_time", "latitude", "longitude")
@@ -295,10 +297,6 @@ def _write_reference(_, directory, study, seed):
     fixed = {name: (dims[1:], field, ABOUT[name]) for name, field in fixed.items()}
     dataset = xr.Dataset(fixed, axes, ERA5LAND)
     to_netcdf(dataset, folder / "demo_invariant.nc", dict.fromkeys(fixed, packed))
-
-
-def _month_starts(period):
-    return pd.date_range(f"{period[0]}-01", f"{period[1]}-12", freq="MS")
 
 
 def _native_axes(model):
@@ -332,7 +330,7 @@ def _write_source(source_id, directory, study, seed):
     _write_cmip6(*mine, "historical", "orog", place.elevation)
     _write_cmip6(*mine, "historical", "sftlf", 100 * place.land_fraction)
     for experiment_id, theta in simulate(place, traits, study, source_id, seed=seed):
-        months = _month_starts(study.period(experiment_id))
+        months = month_range(study.period(experiment_id))
         # Archives split long runs: the historical one lies in two files.
         half = len(months) // 24 * 12 if experiment_id == "historical" else 0
         for part in (slice(half), slice(half, None)):
@@ -354,7 +352,8 @@ def _write_cmip6(
     name = [variable_id, table_id, source_id, experiment_id, member, grid_label]
     name += [f"{months[0]:%Y%m}-{months[-1]:%Y%m}"] if monthly else []
     path = directory.joinpath("CMIP6", *parts, VERSION, "_".join(name) + ".nc")
-    unique = uuid.uuid5(uuid.NAMESPACE_URL, f"{study.fingerprint(*KEYS)} {seed} {path.name}")
+    key = f"{json.dumps(study.settings(*KEYS))} {seed} {path.name}"
+    unique = uuid.uuid5(uuid.NAMESPACE_URL, key)
     own = {"frequency": frequency, "tracking_id": f"hdl:21.14100/{unique}"}
     field = ("time", "lat", "lon")[-values.ndim :], values, ABOUT[variable_id]
     dataset = xr.Dataset({variable_id: field}, attrs=dict(zip(DRS, parts)) | CMIP6 | own)

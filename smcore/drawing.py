@@ -6,6 +6,7 @@ Levels, colours, markers and dashes stand in ``data/figures.yml``. Widths are th
 
 import re
 from dataclasses import dataclass
+from itertools import cycle
 from string import ascii_letters
 
 import matplotlib.pyplot as plt
@@ -21,7 +22,6 @@ from smcore.config import ROOT, label
 ONE_COLUMN, TWO_COLUMNS = 8.5 / 2.54, 17.8 / 2.54  # inches
 MISSING = "0.87"  # ocean and missing cells
 FIGURES = yaml.safe_load((ROOT / "data" / "figures.yml").read_text(encoding="utf-8"))
-VERDICTS = FIGURES["verdicts"]
 styled = plt.rc_context(FIGURES["style"])  # decorates what draws
 
 
@@ -81,10 +81,8 @@ def quantity_of(field, quantity):
     expected = QUANTITIES[quantity].units
     units = field.attrs.get("units", expected)
     if re.sub(r"\bper (\w+)", r"\1-1", units).removeprefix("1 ") != expected:
-        raise ValueError(
-            f"`field` must be in {expected!r} to be drawn as {quantity!r}, got {units!r}: "
-            "convert it and set attrs['units']"
-        )
+        message = f"`field` must be in {expected!r} to be drawn as {quantity!r}, got {units!r}: "
+        raise ValueError(message + "convert it and set attrs['units']")
     return QUANTITIES[quantity]
 
 
@@ -101,26 +99,24 @@ def alike(array, argument, field):
 
 
 def figure_of(
-    titles, height, *, columns=None, width=None, beside=0.45, layout="constrained", **options
+    titles, height, *, columns=None, wide=False, beside=0.45, layout="constrained", **options
 ):
-    """A figure and its axes, one a title, lettered if there are several.
+    """A figure and its axes, one a title, lettered if there are several, three or two in a row.
 
-    Three stand in a row where that fills it, else two, unless `columns` says how many. In inches:
-    `width` of the figure, `height` of a row and what is `beside` the rows.
+    One may be as `wide` as two. In inches: the `height` of a row and what is `beside` the rows.
     """
     count = len(titles)
     columns = columns or min(count, 3 if count % 3 == 0 else 2)
-    width = width or (ONE_COLUMN if columns == 1 else TWO_COLUMNS)
     rows = -(-count // columns)
-    size = (width, beside + height * rows)
+    width = TWO_COLUMNS if wide or columns > 1 else ONE_COLUMN
+    size = width, beside + height * rows
     fig = plt.figure(figsize=size, dpi=200, facecolor="white", layout=layout)
-    plt.close(fig)  # it stays a complete figure; pyplot just does not show it a second time
+    plt.close(fig)  # complete all the same: pyplot just does not show it a second time
     axes = fig.subplots(rows, columns, squeeze=False, **options).flatten()
     for ax in axes[count:]:
         ax.remove()
-    for number, (ax, title) in enumerate(zip(axes, titles)):
-        letter = f"({ascii_letters[number % 52]}) " if count > 1 else ""
-        ax.set_title(letter + printed(title) if title else "")
+    for letter, ax, title in zip(cycle(ascii_letters), axes, titles):
+        ax.set_title(f"({letter}) {printed(title)}" if title and count > 1 else printed(title))
     return fig, axes[:count]
 
 
@@ -135,40 +131,22 @@ def legend(fig, handles=None, **options):
 
 def colour_bar(fig, style, **place):
     """A bar with every level: in the axes `cax`, or below the axes `ax`."""
-    mappable = plt.cm.ScalarMappable(style.norm, style.cmap)
-    bar = fig.colorbar(mappable, orientation="horizontal", ticks=style.levels, **place)
-    bar.ax.set_xticklabels([numeral(level) for level in style.levels])
+    place |= {"ticks": style.levels, "format": "{x:g}", "orientation": "horizontal"}
+    bar = fig.colorbar(plt.cm.ScalarMappable(style.norm, style.cmap), **place)
     bar.set_label(style.title, labelpad=1)
 
 
-def lines_of(panels, height, *, levels=None, style=None, **options):
-    """A figure with lines (panel, line, x), and horizontal ones at `levels`, by name.
-
-    Sources share one entry of the legend.
-    """
-    dim, names, x = panels.dims[0], panels[panels.dims[1]].values, panels[panels.dims[2]]
-    fig, axes = figure_of(panels[dim].values, height, **options)
+def lines(ax, values, **style):
+    """Lines of `values` with dims (name, x); sources share one entry of the legend."""
+    names, x = (values[dim].values for dim in values.dims)
+    labels = {name: printed(name) for name in names}
     sources = [name for name in names if look(name) is LOOKS["source"]]
-    entries = dict.fromkeys(sources, "_") if len(sources) > 1 else {}
-    entries |= {name: f"{len(sources)} sources" for name in [*entries][:1]}
-    for ax, lines in zip(axes, panels):
-        for name, line in zip(names, lines):
-            entry = {"label": entries.get(name, printed(name))}
-            ax.plot(x, line, **look(name) | entry | (style or {"marker": ""}))
-        for (name, value), dash in zip((levels or {}).items(), ["--", ":", "-."]):
-            ax.axhline(value, color="black", linewidth=0.8, linestyle=dash, label=printed(name))
-        ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-        ax.margins(x=0.02)
-    return fig, axes
-
-
-def series_of(series, argument, dims, height, **options):
-    """Lines of `series` with dims (panel, line, x), and what they show beside them."""
-    series, theta = ordered(series, argument, *dims), QUANTITIES["theta"]
-    fig, axes = lines_of(series, height, **options)
-    units = written(series.attrs.get("units", theta.units))
-    fig.supylabel(f"{series.attrs.get('long_name', theta.label)} ({units})", fontsize=7.5)
-    return fig, axes
+    if len(sources) > 1:
+        labels |= dict.fromkeys(sources, "_") | {sources[0]: f"{len(sources)} sources"}
+    for name, line in zip(names, values.values):
+        ax.plot(x, line, **look(name) | {"label": labels[name]} | style)
+    ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    ax.margins(x=0.02)
 
 
 def mark(ax, x, y, name, **more):
@@ -182,16 +160,14 @@ def tables_of(cells, text, quantity, height, *, shrink=1, **options):
     style = QUANTITIES[quantity]
     fig, axes = figure_of(cells[cells.dims[0]].values, height, **options)
     rows, columns = (cells[dim].to_index().get_level_values(-1) for dim in cells.dims[1:])
-    heads = {"yticklabels": rows, "xticklabels": [printed(name) for name in columns]}
-    colours = {"norm": style.norm, "cmap": style.cmap, "cbar": False, "linewidths": 0.3}
-    for ax, table, words in zip(axes, cells, text):
-        numbers = {"annot": words, "fmt": "", "annot_kws": {"size": 6.5}}
-        sns.heatmap(table.values, ax=ax, **heads, **numbers, **colours)
+    looks = {"yticklabels": rows, "xticklabels": [printed(name) for name in columns], "fmt": ""}
+    looks |= {"norm": style.norm, "cmap": style.cmap, "cbar": False, "linewidths": 0.3}
+    for ax, table, words in zip(axes, cells.values, text):
+        sns.heatmap(table, annot=words, annot_kws={"size": 6.5}, ax=ax, **looks)
         ax.tick_params(length=0)
         ax.tick_params(axis="y", labelrotation=0)
         ax.set_facecolor(MISSING)
-    shape = {"aspect": 50, "fraction": 0.04, "pad": 0.02, "shrink": shrink}
-    colour_bar(fig, style, ax=list(axes), **shape)
+    colour_bar(fig, style, ax=list(axes), aspect=50, fraction=0.04, pad=0.02, shrink=shrink)
     return fig, axes
 
 

@@ -13,7 +13,8 @@ import pandas as pd
 import xarray as xr
 
 from smcore import native
-from smcore.native import STANDARD_GRAVITY, Problem, collecting, kind_of, shown
+from smcore.grids import STANDARD_GRAVITY
+from smcore.native import Problem, collecting, kind_of, shown
 
 LAYERS = {"0-7cm": {"swvl1": 1.0}, "0-10cm": {"swvl1": 0.7, "swvl2": 0.3}}
 UNITS = {  # the first is what the store writes
@@ -37,8 +38,8 @@ def open_swvl(paths, *, depth="0-7cm", period=None):
     Parameters
     ----------
     paths : Path or list of Path
-        A folder, or files: NetCDF, GRIB, or zips of them, which are unpacked once into a
-        hidden folder beside them. The content counts, not the name.
+        A folder, or files: NetCDF, GRIB, or zips of them (unpacked once into a hidden folder
+        beside them). The content counts, not the name.
     depth : {"0-7cm", "0-10cm"}, default: "0-7cm"
         Layer 1, or ``(7 swvl1 + 3 swvl2) / 10`` for the depth of ``mrsos``.
     period : (str, str), optional
@@ -65,22 +66,19 @@ def open_swvl(paths, *, depth="0-7cm", period=None):
     if depth not in LAYERS:
         raise ValueError(f"`depth` must be one of {', '.join(LAYERS)}, got {depth!r}")
     fields, problems = _read(paths, ("swvl1", "swvl2"))
-    held = {field.name: field.path for field in fields}
-    for name in LAYERS[depth]:
-        if name not in held and (held or not problems):
-            text = f"reference: no variable {name}, which depth {depth} needs, in {paths}"
-            text += "".join(f"; {path} holds {other}" for other, path in held.items())
-            problems.append(["variable", f"{text}: fetch it from {PRODUCT}"])
-    parts, layers = [], {}
+    held, parts, layers = {field.name: field.path for field in fields}, [], {}
     for field in fields:
         if field.name in LAYERS[depth]:
             with collecting(problems, Path(field.path)):
                 parts.append(_monthly(field))
-    for part in native.on_one_grid(parts, problems):
-        layers.setdefault(part.name, []).append(part)
-    for name, some in layers.items():
-        layers[name], repeats = native.join(some, tolerance=SAME, limits=LIMITS[name])
-        problems += [[kind, f"{f}: {t}"] for kind, f, t in repeats if kind != "repeated_months"]
+    parts = native.on_one_grid(parts, problems)
+    for name in LAYERS[depth]:
+        if some := [part for part in parts if part.name == name]:
+            layers[name] = native.join(some, problems, tolerance=SAME, limits=LIMITS[name])
+        elif name not in held and (held or not problems):
+            text = f"reference: no variable {name}, which depth {depth} needs, in {paths}"
+            text += "".join(f"; {path} holds {other}" for other, path in held.items())
+            problems.append(["variable", f"{text}: fetch it from {PRODUCT}"])
 
     months = pd.DatetimeIndex([]).append([layer.indexes["time"] for layer in layers.values()])
     months = native.month_range(period) if period else months.unique().sort_values()
@@ -126,8 +124,8 @@ def open_invariant(paths):
                 one = _on_axes(field).isel(time=0, drop=True, missing_dims="ignore")
                 static[field.name] = native.ascending(_load(one))
     if lacking := [name for name in ("lsm", "z") if name not in static]:
-        text = f"reference: no invariant field {' and '.join(lacking)} in {paths}: expected lsm "
-        text += "(0..1) and z (m2 s-2); fetch land_sea_mask and geopotential of ERA5-Land"
+        text = f"reference: no invariant field {' and '.join(lacking)} in {paths}: "
+        text += "fetch land_sea_mask and geopotential of ERA5-Land"
         problems.append(["variable", text])
     elif _is_folder(paths):
         problems = []  # both fields are there: what else the folder holds does not matter
@@ -145,8 +143,9 @@ def find_files(folder):
 
 
 def _refuse(problems):
-    if problems:
-        raise ValueError("\n".join(text for _, text in problems))
+    """ValueError with a line for each problem, of which equal months that come twice are none."""
+    if lines := [text for kind, text in problems if kind != "repeated_months"]:
+        raise ValueError("\n".join(lines))
 
 
 def _is_folder(paths):
@@ -220,8 +219,7 @@ def _open(path, names):
                 held.add(eccodes.codes_get(message, "shortName"))
                 eccodes.codes_release(message)
     except eccodes.CodesInternalError as error:
-        text = f"truncated or damaged GRIB ({error}): fetch it again"
-        raise Problem("unreadable", text) from error
+        raise EOFError(f"GRIB: {error}") from error
     for name in held.intersection(names):
         # One variable at a time, because different types of level make no dataset; no index file.
         one = {"filter_by_keys": {"shortName": name}, "time_dims": ("valid_time",), "indexpath": ""}
@@ -266,27 +264,25 @@ def _monthly(field):
     if "time" not in field.coords:
         raise Problem("time", f"{field.name} has no time: fetch {PRODUCT}")
     months = native.months(field["time"])
-    most = months.value_counts()[:1]
-    if (most > 1).any():
-        text = f"{most.iloc[0]} steps in {most.index[0]:%Y-%m}, expected one a month: fetch "
-        raise Problem("frequency", f"{text}{PRODUCT}, not hourly or daily data")
+    if (count := months.value_counts()).iloc[0] > 1:
+        text = f"{count.iloc[0]} steps in {count.index[0]:%Y-%m}, expected one a month: fetch "
+        raise Problem("frequency", text + PRODUCT)
     field = field.assign_coords(time=months)
     first, _ = (_load(field.isel(time=[k])) for k in (months.argmin(), months.argmax()))
+    # A file of ERA5 has values over the ocean too, next to 0; one with a mask is left alone.
+    over_ocean = bool(first.notnull().all() and (first <= OCEAN).any())
 
-    shape = (months.size, *first.shape[1:])
     step = int(np.clip(CELLS_PER_CHUNK // first.size, 1, 12))
+    shape = (months.size, *first.shape[1:])
     values = dask.array.map_blocks(
         partial(_block, field),
         chunks=dask.array.core.normalize_chunks((step, -1, -1), shape),
-        dtype="float32",
         meta=np.empty((0, 0, 0), "float32"),
         name=f"{field.name}-{uuid.uuid4()}",
     )
-    # A file of ERA5 has values over the ocean too, next to 0; one with a mask is left alone.
-    over_ocean = bool(first.notnull().all() and (first <= OCEAN).any())
-    attributes = {"path": field.path, "values_over_ocean": over_ocean}
-    coords = {axis: field[axis] for axis in ("time", "lat", "lon")}
-    return native.ascending(xr.DataArray(values, coords, name=field.name, attrs=attributes))
+    part = xr.DataArray(values, {dim: field[dim] for dim in first.dims}, name=field.name)
+    part.attrs = {"path": field.path, "values_over_ocean": over_ocean}
+    return native.ascending(part)
 
 
 def _block(field, block_info):

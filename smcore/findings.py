@@ -5,21 +5,18 @@ import numpy as np
 from smcore.claims import SCENARIO, between_sources, finding, listed
 from smcore.config import Region, label, paper_claims
 from smcore.grids import box_mask, cell_area
-from smcore.metrics import area_share, bootstrap_years, confidence_interval
+from smcore.metrics import BETTER, PERMUTED, area_share, bootstrap_years, confidence_interval
 from smcore.seasons import MONTHS, SEASONS
 
 CELLS = ("lat", "lon")
+WEAKEST, STRONGEST = {"experiment_id": 0}, {"experiment_id": -1}  # scenario
 PLATEAU = 3000  # m
 VARIANT = "SSMI by its own standard deviation over {}"
 NO_CELLS = "the study area has no cells to judge it by"
 
 
 def training_findings(history):
-    """When the training had converged: the first epoch within 1 % of the lowest loss.
-
-    `history` (pd.DataFrame) has the losses ``validation`` by its index epoch. It is not judged,
-    since the paper gives no definition.
-    """
+    """The first epoch within 1 % of the lowest loss in ``history["validation"]``, not judged."""
     losses = history["validation"]
     found = f"epoch {losses.index[losses <= 1.01 * losses.min()][0]}"
     note = "within 1 % of the lowest validation loss"
@@ -35,8 +32,7 @@ def phase_shift(cycle, reference):
 def share_with_error(annual, claim, area, mask):
     """Share of a mask in % whose mean error keeps to a claim's threshold, such as "< 0.04".
 
-    `annual` is the mean absolute error of each year, (year, lat, lon). Returns share, low and high,
-    by draws of years; NaN where `mask` is empty.
+    Share, low and high, by draws of years from `annual`, (year, lat, lon); NaN if `mask` is empty.
     """
     if not mask.any():
         return np.nan, np.nan, np.nan
@@ -53,12 +49,10 @@ def share_with_error(annual, claim, area, mask):
 def validation_findings(study, product, scores, statistics, annual, cycles, static, *, gap):
     """Findings by claim on what the paper says of its product in the test years.
 
-    `scores` and `statistics` (:func:`smcore.validation.score_table`,
-    :func:`smcore.metrics.taylor_statistics`) are of what the paper compares: the dataset `product`,
-    ``ensemble_mean`` and the sources. `annual` has the mean absolute errors of the first two
-    (dataset, year, lat, lon), `cycles` the mean annual cycles (dataset, site, month) of
-    ``reference`` and ``ensemble_mean``; `static` holds ``study_area`` and ``elevation``, `gap`
-    ``low`` and ``high`` of the MAE of `product` less that of ``ensemble_mean``.
+    `scores` (:func:`smcore.validation.score_table`) and `statistics` are of the dataset `product`,
+    ``ensemble_mean`` and the sources, `annual` the MAE (dataset, year, lat, lon) of the first two,
+    `cycles` (dataset, site, month) of ``reference`` and ``ensemble_mean``; `gap` has the ends of
+    the MAE of `product` less that of ``ensemble_mean``.
     """
     claims, found, place = paper_claims(), {}, study.study_area.name
     area = cell_area(annual["lat"], annual["lon"])
@@ -71,23 +65,22 @@ def validation_findings(study, product, scores, statistics, annual, cycles, stat
         ("mae-ensemble", "ensemble_mean", here & (west | south), f"west and south of {place}"),
     ):
         share, low, high = share_with_error(annual.sel(dataset=dataset), claims[name], area, mask)
-        words = {"region": region, "note": f"agrees {_written(claims[name])} %"}
-        words["interval"] = f"years {low:.1f} to {high:.1f} %" if mask.any() else ""
-        agrees = _unless_empty(_fits(share, claims[name]), mask)
-        found[name] = finding(f"{share:.1f} %", **agrees, **words)
+        words = {"interval": f"years {low:.1f} to {high:.1f} %", "region": region}
+        words["note"] = f"counts as agreement: {_written(claims[name])} %"
+        found[name] = _within([mask], f"{share:.1f} %", _fits(share, claims[name]), **words)
     claim, errors = claims["mae-inner-mongolia"], annual.sel(dataset=product).mean("year")
     boxes = [Region(**box) for box in claim["boxes"].values()]
     masks = [here & box_mask(errors, box) for box in boxes]
     medians = [float(errors.weighted(area * mask).quantile(0.5)) for mask in masks]
     text = "; ".join(f"{name} {one:.3f} m³ m⁻³" for name, one in zip(claim["boxes"], medians))
-    agrees = _unless_empty(all(_fits(median, claim) for median in medians), *masks)
+    agrees = all(_fits(median, claim) for median in medians)
     region, note = "; ".join([place, *map(str, boxes)]), "area-weighted medians of the cells"
-    found["mae-inner-mongolia"] = finding(text, **agrees, region=region, note=note)
+    found["mae-inner-mongolia"] = _within(masks, text, agrees, region=region, note=note)
 
     pooled = {"region": "land", "note": "pooled cells and months"}
-    four = scores["value"].sel(score=["mae", "rmsd", "ubrmsd", "correlation"])
+    four = scores["value"].sel(score=list(PERMUTED))
     gain = four.sel(dataset=product, drop=True) - four.sel(dataset="ensemble_mean", drop=True)
-    better = gain.transpose("score") * [-1, -1, -1, 1] > 0
+    better = gain.transpose("score") * [BETTER[score] for score in PERMUTED] > 0
     low, high = (f"{1000 * float(gap[end]):+.2f}".replace("-", "−") for end in ("low", "high"))
     interval = f"difference in MAE {low} to {high} 10⁻³ m³ m⁻³ (years)"
     text = f"better in {int(better.sum())} of 4"
@@ -100,11 +93,8 @@ def validation_findings(study, product, scores, statistics, annual, cycles, stat
     ours, mean = statistics.sel(dataset=product), statistics.sel(dataset="ensemble_mean")
     sources = statistics.drop_sel(dataset=[product, "ensemble_mean"]).rename(dataset="source_id")
     between = {of: between_sources(sources[of], "{:.2f}") for of in sources}
-    extremes = {
-        "taylor-r": sources["correlation"].max(),
-        "taylor-ubrmsd": sources["ubrmsd_ratio"].min(),
-    }
-    for name, extreme in extremes.items():
+    extremes = sources["correlation"].max(), sources["ubrmsd_ratio"].min()
+    for name, extreme in zip(("taylor-r", "taylor-ubrmsd"), extremes):
         fits, interval = _fits(extreme, claims[name]), between[extreme.name]
         found[name] = finding(f"{float(extreme):.2f}", fits, interval=interval, **pooled)
     after = _behind(sources, mean)
@@ -120,20 +110,18 @@ def validation_findings(study, product, scores, statistics, annual, cycles, stat
             shifts.append(phase_shift(ours, theirs))
             bias = f"bias {float((ours - theirs).mean()):+.3f} m³ m⁻³"
             words.append(f"{name}: shifted by {shifts[-1]} months, {bias}")
-    found["phase"] = finding(
-        "; ".join(words),
-        not any(shifts) if shifts else None,
-        region="the sites of Fig. 4 without the plateau's",
-        note="in phase: no shift of months brings the mean annual cycles closer",
-        reason="" if shifts else "no site has a series",
-    )
+    agrees, reason = (not any(shifts), "") if shifts else (None, "no site has a series")
+    note = "in phase: no shift of months brings the mean annual cycles closer"
+    region = "the sites of Fig. 4 without the plateau's"
+    found["phase"] = finding("; ".join(words), agrees, region=region, note=note, reason=reason)
     return found
 
 
-def _unless_empty(agrees, *masks):
-    """What agrees, or why that cannot be said where a mask holds no cell, for :func:`finding`."""
-    empty = not all(mask.any() for mask in masks)
-    return {"agrees": None, "reason": NO_CELLS} if empty else {"agrees": agrees}
+def _within(masks, found, agrees, **words):
+    """A finding, not judged and without an interval where one of the masks holds no cell."""
+    if not all(mask.any() for mask in masks):
+        agrees, words = None, words | {"interval": "", "reason": NO_CELLS}
+    return finding(found, agrees, **words)
 
 
 def _ends(claim):
@@ -175,13 +163,12 @@ def drying_belt(slope, part):
 def trend_findings(product, sources, area, study_area, study, *, baseline):
     """Findings by claim on the slopes of the annual index, section 3.3.1 and figure 6 of the paper.
 
-    `product` and `sources` have the slopes per decade (experiment_id, lat, lon; with source_id);
-    `area` and the mask `study_area` are those of the cells; `baseline` are the years of the index,
-    for the notes. A claim whose scenarios the slopes lack, or whose own box has no cells, is left
-    out; not judged where a box of the study holds none.
+    `product` and `sources` have slopes per decade (experiment_id, lat, lon; with source_id), of the
+    index by `baseline`. Left out are claims without their scenarios, or without cells in their box.
     """
-    variant = VARIANT.format("-".join(baseline))
     paper, result, both = paper_claims(), {}, (product, sources)
+    variant = VARIANT.format("-".join(baseline))
+    note = f"area means per decade, {variant}"
     boxes = study.regions | {"north-wetting": study.regions["north"]}
     boxes |= {name: Region(**paper[name]["box"]) for name in ("xinjiang-ssp126", "xinjiang-ssp585")}
     parts = {name: study_area & box_mask(study_area, box) for name, box in boxes.items()}
@@ -191,17 +178,14 @@ def trend_findings(product, sources, area, study_area, study, *, baseline):
         return [slope.weighted(area.where(parts[name], 0)).mean(("lat", "lon")) for slope in both]
 
     (south, souths), (north, norths), (west, wests) = map(means, ("south", "north", "west"))
-    agrees = _unless_empty((south < 0).all() & (north > 0).all(), parts["south"], parts["north"])
-    result["south-dry-north-wet"] = finding(
-        f"south: {listed(south)}; north: {listed(north)}",
-        **agrees,
-        region=f"south: {where['south']}; north: {where['north']}",
-        interval=f"south: {between_sources(souths)}; north: {between_sources(norths)}",
-        note=f"area means per decade, {variant}",
-    )
-    agrees = _unless_empty(west[0] > 0 > west[-1], parts["west"])
-    words = {"interval": between_sources(wests), "note": f"area means per decade, {variant}"}
-    result["northwest-turn"] = finding(listed(west), **agrees, region=where["west"], **words)
+    masks, text = [parts["south"], parts["north"]], "south: {}; north: {}".format
+    words = {"region": text(where["south"], where["north"]), "note": note}
+    words["interval"] = text(between_sources(souths), between_sources(norths))
+    found, agrees = text(listed(south), listed(north)), (south < 0).all() & (north > 0).all()
+    result["south-dry-north-wet"] = _within(masks, found, agrees, **words)
+    words = {"region": where["west"], "interval": between_sources(wests), "note": note}
+    turns = west[0] > 0 > west[-1]
+    result["northwest-turn"] = _within([parts["west"]], listed(west), turns, **words)
     for name in ("north-wetting", "xinjiang-ssp126", "xinjiang-ssp585"):
         claim = paper[name]
         named = [one for one in product["experiment_id"].values if one in claim["experiment"]]
@@ -211,59 +195,54 @@ def trend_findings(product, sources, area, study_area, study, *, baseline):
         beyond = [slope.sel(experiment_id=named) * np.sign(limit) > abs(limit) for slope in both]
         share, shares = (area_share(reached, area, mask=parts[name]) for reached in beyond)
         words = {"region": where[name], "interval": between_sources(shares.squeeze(), "{:.0f} %")}
-        note = f"{variant}; the text gives no share: read as {_written(claim)} %"
-        text = listed(share, "{:.0f} %")
-        result[name] = finding(text, _fits(share, claim).all(), note=note, **words)
+        words["note"] = f"{variant}; the text gives no share: read as {_written(claim)} %"
+        result[name] = finding(listed(share, "{:.0f} %"), _fits(share, claim).all(), **words)
     if product.sizes["experiment_id"] > 1:
         belt, belts = (drying_belt(slope, parts["south"]) for slope in both)
-        shift, shifts = (
-            lat.isel(experiment_id=-1) - lat.isel(experiment_id=0) for lat in (belt, belts)
-        )
-        result["drying-belt-shifts"] = finding(
-            listed(belt, "{:.1f}N"),
-            **_unless_empty(shift < 0, belt.notnull()),
-            region=where["south"],
-            interval=f"shift, {between_sources(shifts, '{:+.0f} degrees')}",
-            note=f"latitude of the lowest zonal mean, agrees if it moves south; {variant}; "
-            "sources on the coarse grid",
-        )
+        shift, shifts = (lat[STRONGEST] - lat[WEAKEST] for lat in (belt, belts))
+        note = f"latitude of the lowest zonal mean, agrees if it moves south; {variant}; "
+        words = {"region": where["south"], "note": f"{note}sources on the coarse grid"}
+        words["interval"] = f"shift, {between_sources(shifts, '{:+.0f} degrees')}"
+        masks, found = [belt.notnull()], listed(belt, "{:.1f}N")
+        result["drying-belt-shifts"] = _within(masks, found, shift < 0, **words)
     return result
 
 
 def season_findings(slopes, static, study, *, baseline):
-    """Findings by claim on the seasons.
+    """Findings by claim on the seasons; `baseline` are the years of the index.
 
-    `slopes` of the seasonal index per decade have the dimensions source_id (first of all the
-    product, then its sources), experiment_id, season, lat, lon; `static` has ``study_area`` (bool)
-    and ``elevation`` (m); `baseline` are the years of the index, for the notes.
+    `slopes` of the seasonal index per decade are (source_id, experiment_id, season, lat, lon), the
+    product first; `static` has ``study_area`` (bool) and ``elevation`` (m).
     """
-    paper, place, boxes = paper_claims(), study.study_area.name, study.regions
+    paper, boxes, found = paper_claims(), study.regions, {}
     variant = VARIANT.format("-".join(baseline))
     inside, area = static["study_area"], cell_area(static["lat"], static["lon"])
     masks = {key: inside & box_mask(static, boxes[key]) for key in ("north", "south", "west")}
-    north, south, west = (f", {boxes[key]}" for key in masks)
+    where = {key: f", {boxes[key]}" for key in masks}
+    masks["low"] = inside & ~(masks["west"] & (static["elevation"] > PLATEAU))
+    where["low"] = f" without land above {PLATEAU} m{where['west']}"
     spring, summer, autumn, winter = (slopes.sel(season=name, drop=True) for name in SEASONS)
-    found = {}
 
-    def share(condition, mask=inside):
-        return 100 * mean(condition, mask)
+    def mean(slope, at=None):
+        return slope.weighted(area.where(masks.get(at, inside), 0)).mean(CELLS)
 
-    def mean(slope, mask=inside):
-        return slope.weighted(area.where(mask, 0)).mean(CELLS)
+    def share(condition, at=None):
+        return 100 * mean(condition, at)
 
-    def add(claim, values, holds=None, form="{:+.3f}", note="", region="", mask=inside):
-        words = {"region": place + region, "note": "; ".join(filter(None, [note, variant]))}
-        found.update(_judged(paper[claim], values, holds, form, mask, **words))
+    def add(claim, values, holds=None, form="{:+.3f}", note="", at=None, needs=None):
+        region, mask = study.study_area.name + where.get(at, ""), masks.get(needs or at, inside)
+        note = f"{note}; {variant}" if note else variant
+        found.update(_judged(paper[claim], values, holds, form, mask, region, note))
 
     add("spring-area", share(spring < 0), form="{:.1f} %")
-    fast = share(winter <= paper["winter-south"]["limit"], masks["south"])
-    add("winter-south", fast, form="{:.1f} %", region=south, mask=masks["south"])
-    dry, cold = share(slopes < 0), mean(winter, masks["south"])
+    fast = share(winter <= paper["winter-south"]["limit"], "south")
+    add("winter-south", fast, form="{:.1f} %", at="south")
+    dry, cold = share(slopes < 0), mean(winter, "south")
     least, most = dry.idxmin("season"), dry.idxmax("season")
-    note = "season with the smallest drying area"
-    add("summer-wettest", least, least == "JJA", "{}", note)
-    note = f"season with the largest drying area; mean winter slope{south}: {listed(cold[0])}"
-    add("winter-driest", most, (most == "DJF") & (cold < 0), "{}", note, mask=masks["south"])
+    add("summer-wettest", least, least == "JJA", "{}", "season with the smallest drying area")
+    south = f"mean winter slope{where['south']}: {listed(cold[0])}"
+    note = f"season with the largest drying area; {south}"
+    add("winter-driest", most, (most == "DJF") & (cold < 0), "{}", note, needs="south")
     wetting, note = mean(summer.where(summer > 0)), "mean over the cells that become wetter"
     add("summer-wetting", wetting, wetting > paper["summer-wetting"]["limit"], "{:.3f}", note)
     slower, ratio = paper["autumn-slower"]["limit"], mean(autumn.where(autumn > 0)) / wetting
@@ -273,27 +252,22 @@ def season_findings(slopes, static, study, *, baseline):
     reached = (lowest <= paper["summer-drying"]["value"]).any("experiment_id")
     note = "in a few areas: the lowest 1 % of the cells, in any scenario"
     add("summer-drying", lowest, reached, note=note)
-    drying, note = mean(autumn.where(autumn < 0), masks["west"]), "mean over the cells that dry"
-    words = {"note": note, "region": west, "mask": masks["west"]}
-    add("autumn-west", drying, drying <= paper["autumn-west"]["value"], **words)
+    drying, note = mean(autumn.where(autumn < 0), "west"), "mean over the cells that dry"
+    add("autumn-west", drying, drying <= paper["autumn-west"]["value"], note=note, at="west")
     if slopes.sizes["experiment_id"] > 1:
-        low = inside & ~(masks["west"] & (static["elevation"] > PLATEAU))
-        growing, but = share(spring < 0, low), f" without land above {PLATEAU} m{west}"
-        holds = growing.diff("experiment_id") > 0
-        add("spring-grows", growing, holds, "{:.0f} %", region=but, mask=low)
-        means = mean(slopes.sel(season=["JJA", "SON"]), masks["north"])
-        rise = means.isel(experiment_id=-1) - means.isel(experiment_id=0)
+        growing = share(spring < 0, "low")
+        add("spring-grows", growing, growing.diff("experiment_id") > 0, "{:.0f} %", at="low")
+        means = mean(slopes.sel(season=["JJA", "SON"]), "north")
+        rise = means[STRONGEST] - means[WEAKEST]
         note = "mean slope of the strongest scenario less that of the weakest"
-        words = {"note": note, "region": north, "mask": masks["north"]}
-        add("conclusion-north-autumn", rise, rise > 0, **words)
+        add("conclusion-north-autumn", rise, rise > 0, note=note, at="north")
     return found
 
 
 def period_findings(rates, study):
     """Findings by claim on the change rates of north and south.
 
-    `rates` in % have the dimensions source_id (first of all the product, then its sources),
-    region, part, period, experiment_id; the parts as in :func:`smcore.changes.portrait`.
+    `rates` in % are (source_id, region, part, period, experiment_id), the product first.
     """
     paper, found, over = paper_claims(), {}, ["period", "experiment_id"]
     of = {name: rates.sel(region=name, drop=True) for name in rates["region"].values}
@@ -301,9 +275,9 @@ def period_findings(rates, study):
 
     def add(claim, values, holds, note, *names, form="{:+.1f} %"):
         boxes = "; ".join(f"{name}: {study.regions[name]}" for name in names)
-        words = {"region": f"study area ({study.study_area.name}), {boxes}", "note": note}
+        region = f"study area ({study.study_area.name}), {boxes}"
         known = rates[0].sel(region=list(names)).notnull().any(["part", *over]).all()
-        found.update(_judged(paper[claim], values, holds, form, known, **words))
+        found.update(_judged(paper[claim], values, holds, form, known, region, note))
 
     def by_season(region, *largest):
         """Signed means, whether those seasons are the largest by size, and the sizes in words."""
@@ -338,20 +312,17 @@ def period_findings(rates, study):
         holds = leads(months, ["Jun", "Jul", "Aug"])
         later = of["south"].isel(period=slice(1, None)).sel(experiment_id="ssp126", drop=True)
         cold = later.sel(part=["Dec", "Jan"]).max(["part", "period"]) < 0
-        note = (
-            "means over scenarios and periods: June, July, August the highest; and December and "
-            "January under SSP1-2.6 negative in each period after the first"
-        )
+        note = "means over scenarios and periods: June, July, August the highest; and December and "
+        note += "January under SSP1-2.6 negative in each period after the first"
         add("south-months", months, holds & cold, note, "south")
     return found
 
 
-def _judged(claim, values, holds, form, mask, *, region, note):
+def _judged(claim, values, holds, form, mask, region, note):
     """The finding on a product, by claim: with the range of its sources, and in how many it holds.
 
-    `values`, and whether they fit, have source_id, the product first, and at most one other
-    dimension, along which all have to; by default those fit that are near the paper's. Nothing
-    without a scenario that the claim names; not judged where `mask` is empty.
+    `values`, and whether they fit, by default if near the paper's, have source_id and at most one
+    other dimension, along which all have to. Empty without a scenario that the claim names.
     """
     if holds is None:
         holds = _fits(values, claim)
@@ -364,6 +335,5 @@ def _judged(claim, values, holds, form, mask, *, region, note):
     holds = holds.all([dim for dim in holds.dims if dim != "source_id"]).values
     spread = "" if form == "{}" else f"{between_sources(values[1:], form)}; "
     interval = f"{spread}holds in {holds[1:].sum()} of {holds[1:].size} sources"
-    agrees = _unless_empty(holds[0], mask)
-    words = {"region": region, "interval": interval if mask.any() else "", "note": note}
-    return {claim["id"]: finding(listed(values[0], form), **agrees, **words)}
+    words = {"region": region, "interval": interval, "note": note}
+    return {claim["id"]: _within([mask], listed(values[0], form), holds[0], **words)}

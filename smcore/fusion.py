@@ -16,10 +16,9 @@ from smcore.training import load
 
 
 def predict(trained, predictors, auxiliary, *, land, batch_size=12):
-    """theta(time, lat, lon) in m3 m-3 for every month of the predictors, missing outside `land`.
+    """theta(time, lat, lon) in m3 m-3 on `land`, of what `smcore.tensors.open_inputs` gives.
 
-    `predictors` and `auxiliary` are those of `smcore.tensors.open_inputs`; `land` is boolean, on
-    the fine grid. An anchored network gives what it adds to its anchor.
+    An anchor has still to be added.
     """
     x = trained.statistics.predictors(predictors)
     fields = trained.statistics.auxiliary(auxiliary)
@@ -27,11 +26,10 @@ def predict(trained, predictors, auxiliary, *, land, batch_size=12):
     theta = np.empty((len(x), land.sizes["lat"], land.sizes["lon"]), "float32")
     chosen = _precision(trained)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    network = trained.network.to(device, memory_format=layout_of(chosen)).eval()
-    fields = fields.to(device, memory_format=layout_of(chosen))
-    batches = torch.arange(len(x)).split(batch_size)
+    place = {"device": device, "memory_format": layout_of(chosen)}
+    network, fields = trained.network.to(**place).eval(), fields.to(**place)
     with torch.inference_mode(), autocast_to(chosen):
-        for batch in track(batches, "months"):
+        for batch in track(torch.arange(len(x)).split(batch_size), "months"):
             output = network(x[batch].to(device), fields[month[batch]])
             theta[batch] = trained.statistics.theta(output[:, 0].cpu())
     coords = {"time": predictors["time"], "lat": land["lat"], "lon": land["lon"]}
@@ -42,8 +40,7 @@ def predict(trained, predictors, auxiliary, *, land, batch_size=12):
 def sample(study, months, *, epoch=None):
     """Fused theta(time, lat, lon) in m3 m-3 for `months` of the historical run, missing off land.
 
-    By the kept network of the study, the first of an ensemble, or as it was after `epoch`: the
-    last, or one of `smcore.training.SHOWN`.
+    By the first network as it is kept, or was after `epoch`: the last or of `training.SHOWN`.
     """
     predictors, auxiliary, anchor = open_inputs(study, "historical")
     trained, land = load(study.members[0], epoch=epoch), open_static(study)["land"]
@@ -57,7 +54,7 @@ def fuse(study, experiment_id):
     Parameters
     ----------
     study : Study
-        Its network must have been trained.
+        With a trained network.
     experiment_id : str
         ``historical`` or a scenario of the study.
 
@@ -65,13 +62,8 @@ def fuse(study, experiment_id):
     -------
     Path
         Name of the product, as `study.product` says: of an ensemble the mean of its networks,
-        with their standard deviation beside it.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If the network or the prepared store is not there, or is damaged or out of date; the
-        message names the chapter to run.
+        with their standard deviation beside it. A network or prepared store that is missing
+        (FileNotFoundError), damaged or stale (ValueError) is named with the chapter to run.
     """
     path, networks = study.product(experiment_id), [load(member) for member in study.members]
     weights = [member.model / "model.safetensors" for member in study.members]
@@ -83,17 +75,15 @@ def fuse(study, experiment_id):
     if fresh(path, made):
         return path
     predictors, auxiliary, anchor = open_inputs(study, experiment_id)
-    land, std = open_static(study)["land"], None
-    mean = predict(networks[0], predictors, auxiliary, land=land)
-    if len(networks) > 1:
-        squares = xr.zeros_like(mean)
-        # One field at a time, after Welford (1962), https://doi.org/10.2307/1266577
-        for count, network in enumerate(networks[1:], 2):
-            theta = predict(network, predictors, auxiliary, land=land)
-            deviation = theta - mean
-            mean += deviation / count
-            squares += deviation * (theta - mean)
-        std = (squares / (count - 1)) ** 0.5
+    land = open_static(study)["land"]
+    fields = (predict(one, predictors, auxiliary, land=land) for one in networks)
+    mean, squares = next(fields), 0
+    # One field at a time, after Welford (1962), https://doi.org/10.2307/1266577
+    for count, theta in enumerate(fields, 2):
+        deviation = theta - mean
+        mean += deviation / count
+        squares += deviation * (theta - mean)
+    std = (squares / (len(networks) - 1)) ** 0.5 if len(networks) > 1 else None
     if anchor is not None:
         mean += anchor
     provenance = {

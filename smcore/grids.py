@@ -6,6 +6,7 @@ import xarray as xr
 from smcore.config import Domain
 
 EARTH_RADIUS = 6_371_229.0  # m, as in ERA5-Land
+STANDARD_GRAVITY = 9.80665  # m s-2
 
 
 def coarse_grid(domain=None, *, registration="nested"):
@@ -16,18 +17,13 @@ def coarse_grid(domain=None, *, registration="nested"):
     domain : Domain, optional
         By default 18-54 N, 71-137 E with cells of 2 degrees.
     registration : {"nested", "paper"}, default: "nested"
-        ``nested``: the cells tile the domain, centres 19..53 N and 72..136 E. ``paper``: the first
-        centres lie on the southern and western edge, as inferred from the paper's text.
+        ``nested``: the cells tile the domain. ``paper``: the first centres lie on the southern and
+        western edge, as inferred from the paper's text. Any other raises ValueError.
 
     Returns
     -------
     xr.Dataset
         ``lat`` and ``lon`` in degrees, ascending, with ``lat_bnds`` and ``lon_bnds``.
-
-    Raises
-    ------
-    ValueError
-        If the registration is unknown.
     """
     return fine_grid(domain, scale_factor=1, registration=registration)
 
@@ -45,17 +41,12 @@ def fine_grid(domain=None, *, scale_factor=8, registration="nested"):
         ``nested``: the fine cells tile the coarse ones, which is where bilinear upsampling in the
         network (``align_corners=False``) puts its values. ``paper``: both grids begin with a
         centre on the edge, so that input and target are out of register by
-        (`scale_factor` - 1) / 2 fine cells: 0.875 degrees.
+        (`scale_factor` - 1) / 2 fine cells: 0.875 degrees. Any other raises ValueError.
 
     Returns
     -------
     xr.Dataset
         ``lat`` and ``lon`` in degrees, ascending, with ``lat_bnds`` and ``lon_bnds``.
-
-    Raises
-    ------
-    ValueError
-        If the registration is unknown.
     """
     if registration not in ("nested", "paper"):
         raise ValueError(f"`registration` must be 'nested' or 'paper', got {registration!r}")
@@ -88,8 +79,7 @@ def cell_area(lat, lon):
     Returns
     -------
     xr.DataArray
-        Area in m2, dimensions lat and lon:
-        ``R^2 dlon (sin(lat + dlat/2) - sin(lat - dlat/2))``.
+        Area in m2 (lat, lon): ``R^2 dlon (sin(lat + dlat/2) - sin(lat - dlat/2))``.
     """
     dlat, dlon = (abs(float(axis[1] - axis[0])) for axis in (lat, lon))
     north = np.sin(np.deg2rad(np.minimum(lat + dlat / 2, 90)))
@@ -100,20 +90,14 @@ def cell_area(lat, lon):
 
 
 def uncovered(field, region):
-    """What of a region the cells of a field leave out, in words; empty where they cover it.
-
-    `region` is a Domain or Region; `field` has one-dimensional ``lat`` and ``lon`` in degrees.
-    """
-    edges = {"lat": (region.south, region.north), "lon": (region.west, region.east)}
-    for axis, (low, high) in edges.items():
+    """What of a region (or domain) the cells of a field (lat, lon) leave out, in words, or ""."""
+    for axis, low, high in (("lat", region.south, region.north), ("lon", region.west, region.east)):
         centres = np.sort(field[axis].values)
         half = np.diff(centres).max(initial=0) / 2
         around = axis == "lon" and np.ptp(centres) + 2 * half > 359.9
         if not around and (centres[0] - half > low + 1e-6 or centres[-1] + half < high - 1e-6):
-            return (
-                f"{axis} {centres[0]:g} to {centres[-1]:g} does not cover the domain, {low:g} to "
-                f"{high:g}: fetch a larger region"
-            )
+            missed = f"does not cover the domain, {low:g} to {high:g}: fetch a larger region"
+            return f"{axis} {centres[0]:g} to {centres[-1]:g} {missed}"
     return ""
 
 
@@ -124,9 +108,7 @@ def box_mask(grid, region):
     """
     box = dict(region)
     if not {"south", "north", "west", "east"} <= set(box):
-        raise ValueError(
-            f"`region` must have the keys south, north, west and east, got {sorted(box)}"
-        )
+        raise ValueError(f"`region` must have the keys south, north, west, east, got {[*box]}")
     lat, lon = grid["lat"], grid["lon"]
     rows = (lat >= box["south"]) & (lat < box["north"])
     return (rows & (lon >= box["west"]) & (lon < box["east"])).rename("region")
@@ -136,7 +118,7 @@ def region_masks(static, study):
     """The regions of the chapters by name: masks (lat, lon) of land, each with a cell or more.
 
     All land, the study area, the study's boxes, and "east", which is "north" and "south" together
-    unless the study names another one. `static` is that of :func:`smcore.prepared.open_static`.
+    unless the study names another one.
     """
     land = static["land"]
     boxes = {name: land & box_mask(static, box) for name, box in study.regions.items()}
@@ -152,17 +134,11 @@ def region_masks(static, study):
 
 
 def on_cells_of(field, fine):
-    """Each fine cell with the value of the coarse cell that it lies in.
-
-    `fine` is a boolean mask (lat, lon) on the fine grid: where it is False the result is NaN.
-    """
+    """The value of the coarse cell around each fine one; NaN off the mask `fine` (lat, lon)."""
     near = field.sel(lat=fine["lat"], lon=fine["lon"], method="nearest")
     return near.assign_coords(lat=fine["lat"], lon=fine["lon"]).where(fine)
 
 
 def block_means(field, scale_factor):
-    """Means over the fine cells of each coarse one, `scale_factor` along each axis.
-
-    Missing cells are left out.
-    """
+    """Means over the `scale_factor`**2 fine cells of each coarse one; missing ones are left out."""
     return field.coarsen(lat=scale_factor, lon=scale_factor).mean(keep_attrs=True)

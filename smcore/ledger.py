@@ -11,26 +11,26 @@ from smcore.claims import SCENARIO, lacking, without
 from smcore.config import label
 from smcore.store import checked
 
-NOT_COMPUTED = (
-    "no chapter computes a counterpart for the experiments, periods, regions of this study"
-)
+NOT_COMPUTED = "no chapter computes a counterpart for this study's experiments, periods, regions"
 VERDICTS = ("agrees", "differs", "not testable", "impossible", "demo")
 
 
-def read_findings(chapters, *folders):
+def read_findings(chapters, study, *folders):
     """The findings by claim id that chapters have left, each with the ``chapter`` it is from.
 
-    ``<chapter>.json`` lies in one of the `folders` with results, and one in a later folder goes
-    first. FileNotFoundError if it is in none, ValueError if it is damaged or out of date.
+    A ``<chapter>.json`` in a later of the `folders` goes first, that of the `study` last.
+    FileNotFoundError if there is none, ValueError if it is damaged or out of date.
     """
-    found = {}
+    found, folders = {}, (study.results, *folders)
     for chapter in chapters:
         there = [path for folder in folders if (path := Path(folder, f"{chapter}.json")).is_file()]
         if not there:
-            text = f"{chapter}.json: there are no findings of chapter {chapter} in"
             where = ", ".join(map(str, folders))
-            raise FileNotFoundError(f"{text} {where}; run `notebooks/run.py {chapter}`")
-        claims = json.loads(checked(there[-1], chapter).read_text(encoding="utf-8"))["claims"]
+            text = f"there are no findings of chapter {chapter} in {where}"
+            raise FileNotFoundError(f"{text}; run `notebooks/run.py {chapter}`")
+        own = study if there[-1].parent == Path(study.results) else None
+        path = checked(there[-1], chapter, study=own)
+        claims = json.loads(path.read_text(encoding="utf-8"))["claims"]
         found |= {name: one | {"chapter": chapter} for name, one in claims.items()}
     return found
 
@@ -41,8 +41,7 @@ def verdicts(claims, results, *, synthetic=False, experiments=None):
     Parameters
     ----------
     claims : iterable of dict
-        As in ``data/paper_claims.yml``: ``id``, ``where``, ``quantity`` and what is claimed in
-        ``value`` with ``units``, ``threshold`` or ``expected``; the reason if it is ``impossible``.
+        As in ``data/paper_claims.yml``, whose first lines say what the keys mean.
     results : dict
         Findings of the chapters by claim id, as `smcore.claims.finding` makes them.
     synthetic : bool, default: False
@@ -53,9 +52,9 @@ def verdicts(claims, results, *, synthetic=False, experiments=None):
     Returns
     -------
     pd.DataFrame
-        Index ``id``; columns ``where``, ``claim``, ``claimed``, ``found``, ``interval``,
-        ``region``, ``verdict``, ``reason``, ``note`` and ``chapter``. There is a reason for each
-        ``not testable`` and ``impossible``, and for ``demo`` where real data could not decide.
+        By ``id``: ``where``, ``claim``, ``claimed``, ``found``, ``interval``, ``region``,
+        ``verdict``, ``reason``, ``note``, ``chapter``. There is a reason for each ``not testable``
+        and ``impossible``, and for ``demo`` where real data could not decide.
 
     Raises
     ------
@@ -64,9 +63,8 @@ def verdicts(claims, results, *, synthetic=False, experiments=None):
     """
     rows = {}
     for claim in claims:
-        found = results.get(claim["id"])
+        found = results.get(claim["id"], {})
         verdict, reason = _verdict(claim, found, synthetic, experiments)
-        found = found or {}
         rows[claim["id"]] = {
             "where": claim["where"],
             "claim": _claim(claim),
@@ -83,10 +81,7 @@ def verdicts(claims, results, *, synthetic=False, experiments=None):
 
 
 def by_section(ledger, patterns):
-    """The rows of a ledger whose ``where`` matches a regular expression, by name of the pattern.
-
-    ValueError, with the ids, unless each row belongs to just one of them.
-    """
+    """Rows whose ``where`` matches a pattern, by its name; ValueError unless each matches one."""
     rows = {name: ledger["where"].str.match(pattern) for name, pattern in patterns.items()}
     wrong = ledger.index[sum(rows.values()) != 1]
     if len(wrong):
@@ -98,15 +93,14 @@ def counts(ledger):
     """How many claims have which verdict (columns), by section of the paper and in all (rows)."""
     section = ledger["where"].str.split(",").str[0]
     table = pd.crosstab(section, ledger["verdict"], margins=True, margins_name="all")
-    table = table[[verdict for verdict in (*VERDICTS, "all") if verdict in table]]
-    return table.rename_axis(index=None, columns=None)
+    there = [verdict for verdict in (*VERDICTS, "all") if verdict in table]
+    return table[there].rename_axis(index=None, columns=None)
 
 
 def to_html(ledger):
     """Rows of a ledger as an HTML table, which a style sheet can show as cards on a narrow screen.
 
-    A cell has its heading in ``data-label``, and what qualifies it in small type: where in the
-    paper, the interval and the region, the reason and the note.
+    A cell has its heading in ``data-label``, and what qualifies it in small type.
     """
     rows = []
     for row in ledger.itertuples():
@@ -120,9 +114,8 @@ def to_html(ledger):
         }
         body = "".join(f'<td data-label="{key}">{cell}</td>' for key, cell in cells.items())
         rows.append(f'<tr class="{row.verdict.replace(" ", "-")}">{body}</tr>')
-    head = "".join(f"<th>{key}</th>" for key in cells)
-    head = f'<table class="ledger"><thead><tr>{head}</tr></thead>'
-    return f"{head}<tbody>{''.join(rows)}</tbody></table>"
+    head = "<thead><tr>" + "".join(f"<th>{key}</th>" for key in cells) + "</tr></thead>"
+    return f'<table class="ledger">{head}<tbody>{"".join(rows)}</tbody></table>'
 
 
 def _cell(text, *small):
@@ -152,9 +145,8 @@ def _verdict(claim, found, synthetic, experiments):
     """Verdict and reason."""
     if "impossible" in claim:
         return "impossible", claim["impossible"]
-    if found is None:
-        named = "experiment" in claim and experiments is not None
-        gone = lacking(claim, experiments) if named else []
+    if not found:
+        gone = lacking(claim, experiments) if experiments and "experiment" in claim else []
         return "not testable", without(gone) if gone else NOT_COMPUTED
     if found.get("lacking"):
         return "not testable", found["reason"]

@@ -1,7 +1,7 @@
 """What a network is computed on: processor cores or graphics cards, one process or several."""
 
 import os
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,13 +52,11 @@ class Workers:
             device = torch.device("cuda", local)
             torch.cuda.set_device(device)
             torch.backends.cudnn.allow_tf32 = False  # float32 shall mean float32
-        if count > 1:
-            distributed.init_process_group("gloo" if device.type == "cpu" else "nccl")
-        try:
-            yield cls(rank, count, device)
-        finally:
+        with ExitStack() as stack:
             if count > 1:
-                distributed.destroy_process_group()
+                distributed.init_process_group("gloo" if device.type == "cpu" else "nccl")
+                stack.callback(distributed.destroy_process_group)
+            yield cls(rank, count, device)
 
     @property
     def machine(self):
@@ -74,11 +72,10 @@ class Workers:
 
     def total(self, value):
         """Sum of a number over the processes."""
-        if self.count == 1:
-            return value
-        value = torch.tensor(value, dtype=torch.float64, device=self.device)
-        distributed.all_reduce(value)
-        return value.item()
+        if self.count > 1:
+            value = torch.tensor(value, dtype=torch.float64, device=self.device)
+            distributed.all_reduce(value)
+        return float(value)
 
     def wait(self):
         """Until all processes are here."""

@@ -1,9 +1,9 @@
 """Agreement of an estimate with a reference.
 
-All scores follow from the same weighted sums over the pairs of values that both sides have, for
-means over time, pooled tables, draws of years and shuffled years alike: `_sums` and `_scores`.
-The coordinate ``pairs`` of a result says how many were used; where time, lat and lon are pooled,
-``cells`` and ``months`` count those that have a pair.
+All scores follow from the same weighted sums over the pairs of values that both sides have, of
+means over time, tables, draws of years and shuffled years alike. The coordinate ``pairs`` of a
+result says how many were used; where time, lat and lon are pooled, ``cells`` and ``months`` count
+those that have a pair.
 """
 
 import numpy as np
@@ -13,8 +13,63 @@ from scipy.special import stdtr
 from smcore.seasons import monthly_climatology
 
 FIELD, CELLS = ("time", "lat", "lon"), ("lat", "lon")
+# Whether more is better (1), less (-1) or neither; and the scores that are made of pairs of months.
+BETTER = {"skill": 1, "mae": -1, "rmsd": -1, "ubrmsd": -1, "bias": 0, "correlation": 1}
 PERMUTED = ("mae", "rmsd", "ubrmsd", "correlation")
-ARGUMENTS = """
+
+
+def bias(estimate, reference, *, dim=None, weights=None):
+    """Mean difference, ``estimate - reference``, in its units; NaN where there is no pair."""
+    return _scored(estimate, reference, dim, weights)["bias"]
+
+
+def mae(estimate, reference, *, dim=None, weights=None):
+    """Mean absolute difference, in the units of both; NaN where there is no pair."""
+    return _scored(estimate, reference, dim, weights)["mae"]
+
+
+def rmsd(estimate, reference, *, dim=None, weights=None):
+    """Root of the mean squared difference, in the units of both; NaN where there is no pair."""
+    return _scored(estimate, reference, dim, weights)["rmsd"]
+
+
+def ubrmsd(estimate, reference, *, dim=None, weights=None):
+    """Root-mean-square difference that is left after the mean difference is removed.
+
+    ``rmsd**2 == bias**2 + ubrmsd**2`` (Entekhabi et al. 2010, Journal of Hydrometeorology 11,
+    832-840, doi:10.1175/2010JHM1223.1). Below a millionth of the RMSD it is rounding, and 0.
+    """
+    return _scored(estimate, reference, dim, weights)["ubrmsd"]
+
+
+def correlation(estimate, reference, *, dim=None, weights=None):
+    """Pearson's correlation coefficient; NaN where either side is constant over the pairs."""
+    return _scored(estimate, reference, dim, weights)["correlation"]
+
+
+def mse_decomposition(estimate, reference, *, dim=None, weights=None):
+    """Mean squared error ``mse``, and its parts from ``bias``, ``variance`` and ``phase``.
+
+    ``(mean_e - mean_r)**2 + (std_e - std_r)**2 + 2 * std_e * std_r * (1 - r)`` (Gupta et al. 2009,
+    doi:10.1016/j.jhydrol.2009.08.003); the last is 0 where one side is constant.
+    """
+    scores = _scored(estimate, reference, dim, weights)
+    parts = xr.Dataset({"mse": scores["rmsd"] ** 2, "bias": scores["bias"] ** 2})
+    parts["variance"] = (scores["std_estimate"] - scores["std_reference"]) ** 2
+    parts["phase"] = (scores["ubrmsd"] ** 2 - parts["variance"]).clip(min=0)
+    units = {"units": f"({reference.attrs['units']})2"} if "units" in reference.attrs else {}
+    return parts.assign({name: part.assign_attrs(units) for name, part in parts.items()})
+
+
+def variance_ratio(estimate, reference, *, dim=None, weights=None):
+    """Variance of the estimate divided by that of the reference; NaN where the latter is 0."""
+    scores = _scored(estimate, reference, dim, weights)
+    ratio = (scores["std_estimate"] / scores["std_reference"].where(lambda std: std > 0)) ** 2
+    return ratio.rename("variance_ratio").assign_attrs(units="1")
+
+
+for _score in (bias, mae, rmsd, ubrmsd, correlation, mse_decomposition, variance_ratio):
+    _score.__doc__ += """
 
     Parameters
     ----------
@@ -25,70 +80,6 @@ ARGUMENTS = """
     weights : xr.DataArray, optional
         Those of the cells, such as their areas, without missing values; by default equal.
     """
-
-
-def _score(function):
-    """A score, with the arguments that all of them take added to its docstring."""
-    function.__doc__ += ARGUMENTS
-    return function
-
-
-@_score
-def bias(estimate, reference, *, dim=None, weights=None):
-    """Mean difference, ``estimate - reference``, in its units; NaN where there is no pair."""
-    return _scored(estimate, reference, dim, weights)["bias"]
-
-
-@_score
-def mae(estimate, reference, *, dim=None, weights=None):
-    """Mean absolute difference, in the units of both; NaN where there is no pair."""
-    return _scored(estimate, reference, dim, weights)["mae"]
-
-
-@_score
-def rmsd(estimate, reference, *, dim=None, weights=None):
-    """Root of the mean squared difference, in the units of both; NaN where there is no pair."""
-    return _scored(estimate, reference, dim, weights)["rmsd"]
-
-
-@_score
-def ubrmsd(estimate, reference, *, dim=None, weights=None):
-    """Root-mean-square difference that is left after the mean difference is removed.
-
-    ``rmsd**2 == bias**2 + ubrmsd**2`` (Entekhabi et al. 2010, Journal of Hydrometeorology 11,
-    832-840, doi:10.1175/2010JHM1223.1). Below a millionth of the RMSD it is rounding, and 0.
-    """
-    return _scored(estimate, reference, dim, weights)["ubrmsd"]
-
-
-@_score
-def correlation(estimate, reference, *, dim=None, weights=None):
-    """Pearson's correlation coefficient; NaN where either side is constant over the pairs."""
-    return _scored(estimate, reference, dim, weights, sides=True)["correlation"]
-
-
-@_score
-def mse_decomposition(estimate, reference, *, dim=None, weights=None):
-    """Mean squared error ``mse``, and its parts from ``bias``, ``variance`` and ``phase``.
-
-    ``mse = (mean_e - mean_r)**2 + (std_e - std_r)**2 + 2 * std_e * std_r * (1 - r)`` (Gupta et al.
-    2009, Journal of Hydrology 377, 80-91, doi:10.1016/j.jhydrol.2009.08.003); the last is 0 where
-    one side is constant.
-    """
-    scores = _scored(estimate, reference, dim, weights, sides=True)
-    parts = xr.Dataset({"mse": scores["rmsd"] ** 2, "bias": scores["bias"] ** 2})
-    parts["variance"] = (scores["std_estimate"] - scores["std_reference"]) ** 2
-    parts["phase"] = (scores["ubrmsd"] ** 2 - parts["variance"]).clip(min=0)
-    units = {"units": f"({reference.attrs['units']})2"} if "units" in reference.attrs else {}
-    return parts.assign({name: part.assign_attrs(units) for name, part in parts.items()})
-
-
-@_score
-def variance_ratio(estimate, reference, *, dim=None, weights=None):
-    """Variance of the estimate divided by that of the reference; NaN where the latter is 0."""
-    scores = _scored(estimate, reference, dim, weights, sides=True)
-    ratio = (scores["std_estimate"] / scores["std_reference"].where(lambda std: std > 0)) ** 2
-    return ratio.rename("variance_ratio").assign_attrs(units="1")
 
 
 def skill_score(estimate, reference, baseline, *, dim=None):
@@ -114,11 +105,10 @@ def skill_score(estimate, reference, baseline, *, dim=None):
 def pooled_scores(estimate, reference, *, weights=None):
     """All scores and the spread of both sides, over all dimensions of `reference`.
 
-    On the cells and months of :func:`common_mask`; further dimensions of `estimate` are kept.
+    Further dimensions of `estimate` are kept: all are scored on the cells that every one has.
     """
-    common = common_mask(estimate, reference)
-    sums = _sums(estimate, reference.where(common), reference.dims, weights)
-    return _scores(sums, reference, _used(common))
+    common = _where_all(estimate, reference)
+    return _scores(_sums(estimate, common, common.dims, weights), common, common.notnull())
 
 
 def taylor_statistics(estimate, reference):
@@ -161,43 +151,31 @@ def deseasonalised(estimate, reference):
 def spatial_correlation(estimate, reference, *, weights=None):
     """Pearson's spatial correlation: ``pooled``, ``mean_of_months`` and of the ``mean_map``.
 
-    ``anomaly_pattern`` is ``mean_of_months`` of both sides :func:`deseasonalised`, without the mean
-    pattern that dominates the other three.
+    ``anomaly_pattern``, of both sides :func:`deseasonalised`, lacks the mean pattern that dominates
+    the other three.
     """
     cells = {"dim": CELLS, "weights": weights}
     maps = [side.mean("time") for side in _on_common_cells(estimate, reference)]
-    anomalies = deseasonalised(estimate, reference)
     result = {
         "pooled": correlation(estimate, reference, dim=FIELD, weights=weights),
         "mean_of_months": correlation(estimate, reference, **cells).mean("time"),
         "mean_map": correlation(*maps, **cells).drop_vars("pairs"),
-        "anomaly_pattern": correlation(*anomalies, **cells).mean("time"),
     }
-    return xr.Dataset(result)
-
-
-def common_mask(estimate, reference):
-    """Where the reference and every estimate have a value, with the dimensions of `reference`."""
-    missing = [name for name in reference.dims if name not in estimate.dims]
-    if missing:
-        raise ValueError(f"`estimate` lacks {missing} of `reference`: broadcast it first")
-    valid = _valid(estimate, reference)
-    return valid.all([name for name in estimate.dims if name not in reference.dims])
+    of_months = correlation(*deseasonalised(estimate, reference), **cells)
+    return xr.Dataset(result | {"anomaly_pattern": of_months.mean("time")})
 
 
 def bootstrap_scores(estimate, reference, *, weights=None, resamples=1000, seed):
     """:func:`pooled_scores` over years drawn with replacement, along ``resample``.
 
     All estimates have the same years: the difference of two is paired. Whole years, because months
-    depend on each other (Wilks 1997, Journal of Climate 10, 65-82,
-    doi:10.1175/1520-0442(1997)010<0065:RHTFAF>2.0.CO;2). Intervals from few years are too narrow.
+    depend on each other (Wilks 1997, doi:10.1175/1520-0442(1997)010<0065:RHTFAF>2.0.CO;2).
+    Intervals from few years are too narrow.
     """
-    common = common_mask(estimate, reference)
-    sides = _by_year(estimate), _by_year(reference.where(common))
-    sums = _sums(*sides, ("month", *CELLS), weights)
-    drawn = _times_drawn(sums.sizes["year"], resamples, seed)
-    sums = xr.dot(xr.DataArray(drawn, dims=("resample", "year")), sums, dim="year")
-    return _scores(sums.transpose(..., "resample", "sum"), reference, _used(common))
+    common = _where_all(estimate, reference)
+    sums = _sums(_by_year(estimate), _by_year(common), ("month", *CELLS), weights)
+    sums = xr.dot(_times_drawn(sums.sizes["year"], resamples, seed), sums, dim="year")
+    return _scores(sums.transpose(..., "resample", "sum"), common, common.notnull())
 
 
 def bootstrap_years(annual, *, resamples=1000, seed):
@@ -206,8 +184,8 @@ def bootstrap_years(annual, *, resamples=1000, seed):
     ``resample`` takes the place of year; in single precision, for statistics of maps.
     """
     share = _times_drawn(annual.sizes["year"], resamples, seed) / annual.sizes["year"]
-    weights = xr.DataArray(share.astype("float32"), dims=("resample", "year"))
-    return xr.dot(weights, annual.astype("float32").drop_vars("year", errors="ignore"), dim="year")
+    annual = annual.drop_vars("year", errors="ignore")
+    return xr.dot(share.astype("float32"), annual.astype("float32"), dim="year")
 
 
 def confidence_interval(scores):
@@ -243,25 +221,23 @@ def monthly_mse(estimate, reference, *, regions, weights):
 def year_permutation_test(estimate, reference, *, score, weights=None, permutations=1000, seed):
     """Whether an estimate knows one year from another, or only the mean and the season.
 
-    ``observed`` is the pooled `score`, ``permuted`` those with whole years of `estimate` shuffled,
-    along ``permutation``; ``p_value`` is ``(1 + permutations as good) / (1 + permutations)``, 1 for
-    an estimate that repeats its climatology. NaN where the score is not defined.
+    ``observed`` is the pooled `score`, ``permuted`` those with whole years of `estimate` shuffled;
+    ``p_value`` is ``(1 + permutations as good) / (1 + permutations)``, 1 for an estimate that
+    repeats its climatology. NaN where the score is not defined.
     """
     if score not in PERMUTED:
         raise ValueError(f"`score` must be one of {PERMUTED}, got {score!r}")
     if permutations < 200:
         raise ValueError(f"`permutations` must be at least 200, got {permutations}")
-    common = common_mask(estimate, reference)
     sides = _by_year(estimate).rename(year="other"), _by_year(reference)
-    sums = _sums(*sides, ("month", *CELLS), weights, sides=score == "correlation")
-    sums, years = sums.transpose("other", "year", "sum").values, np.arange(sums.sizes["year"])
-    random = np.random.default_rng(seed)
+    sums = _sums(*sides, ("month", *CELLS), weights).transpose("other", "year", "sum").values
+    random, years = np.random.default_rng(seed), np.arange(len(sums))
     order = np.array([years] + [random.permutation(years) for _ in range(permutations)])
     # year `order[k]` of the estimate stands where the reference has year k
     shuffled = xr.DataArray(sums[order, years].sum(axis=1), dims=("permutation", "sum"))
-    found = _scores(shuffled, reference, _used(common))[score]
+    found = _scores(shuffled, reference, _valid(estimate, reference))[score]
     observed, permuted = found[0], found[1:]
-    better = permuted > observed if score == "correlation" else permuted < observed
+    better = BETTER[score] * (permuted - observed) > 0
     as_good = better | np.isclose(permuted, observed, rtol=1e-9, atol=0)  # rounding is no skill
     p_value = ((1 + as_good.sum()) / (1 + permutations)).where(observed.notnull())
     return xr.Dataset({"observed": observed, "permuted": permuted, "p_value": p_value})
@@ -294,11 +270,8 @@ def together(fields, *, dim="dataset", join="exact"):
     return xr.concat(plain, index, join=join, combine_attrs="drop_conflicts")
 
 
-def _sums(estimate, reference, dim, weights, *, sides=True):
-    """Weighted sums over pairs of what scores are made of, along the last dimension ``sum``.
-
-    Those of two years add up to those of both. `sides`: also those of each side alone.
-    """
+def _sums(estimate, reference, dim, weights):
+    """Weighted sums over pairs, along the last dimension ``sum``; those of two years add up."""
     units = estimate.attrs.get("units"), reference.attrs.get("units")
     if None not in units and units[0] != units[1]:
         raise ValueError(f"`estimate` must have the units of `reference`, got {units}; convert it")
@@ -320,7 +293,7 @@ def _sums(estimate, reference, dim, weights, *, sides=True):
         valid = np.isfinite(difference)
         difference[~valid] = 0
         sums = [total(valid), total(difference), total(difference**2), total(abs(difference))]
-        for side in (x, y) if sides else ():
+        for side in (x, y):
             side = np.where(valid, side, np.float64(0))
             sums += [total(side), total(side**2)]
         return np.stack(sums, axis=-1)
@@ -333,14 +306,17 @@ def _sums(estimate, reference, dim, weights, *, sides=True):
         join="exact",  # by default two slightly different grids would keep their overlap only
         vectorize=True,  # one dataset at a time, which keeps the memory small
         dask="parallelized",
-        dask_gufunc_kwargs={"allow_rechunk": True, "output_sizes": {"sum": 8 if sides else 4}},
+        dask_gufunc_kwargs={"allow_rechunk": True, "output_sizes": {"sum": 8}},
         output_dtypes=[float],
     )
     return sums.sum(pooled - set(dims))
 
 
-def _scores(sums, reference, counts):
-    """Scores as a Dataset, from `_sums`, with the units of `reference` and further coordinates."""
+def _scores(sums, reference, valid, dim=None):
+    """Scores as a Dataset, from `_sums`, with the units of `reference`.
+
+    Its coordinates count the pairs, and the cells and months with a pair where both are pooled.
+    """
 
     def variance(mean, square):
         # below 1e-12 of the mean square it is rounding: the values are constant
@@ -348,22 +324,25 @@ def _scores(sums, reference, counts):
 
     means = (sums[..., 1:] / sums[..., 0]).compute().drop_attrs()
     difference, squared, absolute, *sides = means.transpose("sum", ...)
-    unbiased = variance(difference, squared)
+    unbiased, of_x, of_y = variance(difference, squared), variance(*sides[:2]), variance(*sides[2:])
     scores = {"bias": difference, "mae": absolute, "rmsd": squared**0.5, "ubrmsd": unbiased**0.5}
-    if sides:
-        of_x, of_y = variance(*sides[:2]), variance(*sides[2:])
-        r = (of_x + of_y - unbiased) / (2 * (of_x * of_y) ** 0.5)  # the law of cosines
-        scores["correlation"] = r.clip(-1, 1).where(of_x * of_y > 0)
-        scores |= {"std_estimate": of_x**0.5, "std_reference": of_y**0.5}
+    r = (of_x + of_y - unbiased) / (2 * (of_x * of_y) ** 0.5)  # the law of cosines
+    scores["correlation"] = r.clip(-1, 1).where(of_x * of_y > 0)
+    scores |= {"std_estimate": of_x**0.5, "std_reference": of_y**0.5}
     units = {"units": reference.attrs["units"]} if "units" in reference.attrs else {}
     for name, score in scores.items():
         score.attrs = {"units": "1"} if name == "correlation" else units
+    pooled = set(valid.dims if dim is None else np.atleast_1d(dim))
+    counts = {"pairs": valid.sum(pooled)}
+    if pooled >= set(FIELD):
+        counts["cells"] = valid.any(pooled - set(CELLS)).sum(CELLS)
+        counts["months"] = valid.any(pooled - {"time"}).sum("time")
     return xr.Dataset(scores).assign_coords(counts)
 
 
-def _scored(estimate, reference, dim, weights=None, *, sides=False):
-    sums = _sums(estimate, reference, dim, weights, sides=sides)
-    return _scores(sums, reference, _used(_valid(estimate, reference), dim))
+def _scored(estimate, reference, dim, weights=None):
+    sums = _sums(estimate, reference, dim, weights)
+    return _scores(sums, reference, _valid(estimate, reference), dim)
 
 
 def _valid(estimate, reference):
@@ -377,14 +356,12 @@ def _on_common_cells(estimate, reference):
     return [field.where(valid).astype(float) for field in (estimate, reference)]
 
 
-def _used(valid, dim=None):
-    """Numbers of pairs, and of cells and months with a pair where both are pooled."""
-    dims = set(valid.dims if dim is None else np.atleast_1d(dim))
-    counts = {"pairs": valid.sum(dims)}
-    if dims >= set(FIELD):
-        counts["cells"] = valid.any(dims - {"lat", "lon"}).sum(CELLS)
-        counts["months"] = valid.any(dims - {"time"}).sum("time")
-    return counts
+def _where_all(estimate, reference):
+    """The reference where every estimate has a value, too; `estimate` may have more dimensions."""
+    own, others = set(reference.dims), set(estimate.dims)
+    if own - others:
+        raise ValueError(f"`estimate` lacks {own - others} of `reference`: broadcast it first")
+    return reference.where(_valid(estimate, reference).all(others - own))
 
 
 def _by_year(field):
@@ -400,7 +377,8 @@ def _by_year(field):
 def _times_drawn(years, resamples, seed):
     """How often each year is drawn, (resample, year)."""
     drawn = np.random.default_rng(seed).integers(years, size=(resamples, years))
-    return (drawn[:, :, None] == np.arange(years)).sum(axis=1)
+    times = (drawn[:, :, None] == np.arange(years)).sum(axis=1)
+    return xr.DataArray(times, dims=("resample", "year"))
 
 
 def each(function, estimates, *others, **options):

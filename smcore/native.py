@@ -1,8 +1,8 @@
 """Native files: what the readers of CMIP6 and of ERA5-Land share.
 
-A file or a series that cannot be used raises `Problem`; `collecting` gathers these, so that a user
-learns of every file at once. What a reader can mend, it notes and goes on. A part is the field of
-one file: a DataArray with the name of the file in ``attrs["path"]``.
+What makes a file or a series useless raises `Problem`; these are collected as pairs of kind and
+text, so that a user learns of every file at once. A part is the field of one file: a DataArray with
+the name of the file in ``attrs["path"]``.
 """
 
 import warnings
@@ -23,7 +23,6 @@ DAMAGE = (EOFError, IndexError, KeyError, OSError, RuntimeError, TypeError, Valu
 DAMAGE += (zipfile.BadZipFile, zlib.error)
 # By content, because archives have handed out zips and GRIB files that were named .nc.
 KINDS = {b"\x89HDF": "NetCDF-4", b"CDF": "NetCDF-3", b"GRIB": "GRIB", b"PK": "zip"}
-STANDARD_GRAVITY = 9.80665  # m s-2
 SAME_PLACE = 1e-3  # degrees; two writings of one grid differ by less
 
 
@@ -37,10 +36,9 @@ class Problem(ValueError):
 
 @contextmanager
 def collecting(problems, where):
-    """Run a block, and go on behind it after a `Problem`, as kind and text in the list `problems`.
+    """Run a block, and go on behind it after a `Problem`, which is added to the list `problems`.
 
-    The text begins with `where`: the name of a series, or the Path of the file that is read, whose
-    damage in any form counts.
+    Its text begins with `where`: the name of a series, or the Path of a file, which may be damaged.
     """
     try:
         yield
@@ -52,26 +50,22 @@ def collecting(problems, where):
         problems.append(["unreadable", f"{where}: {_damage(where, error)}; fetch it again"])
 
 
-def _head(path):
-    with path.open("rb") as file:
-        return file.read(40)
-
-
 def kind_of(path):
     """``NetCDF-4``, ``NetCDF-3``, ``GRIB``, ``zip``, or None for a file of another content."""
-    head = _head(path)
+    with path.open("rb") as file:
+        head = file.read(4)
     return next((kind for magic, kind in KINDS.items() if head.startswith(magic)), None)
 
 
 def _damage(path, error):
     """What a file is that cannot be read, in words."""
-    head = _head(path)
-    if not head:
-        return "is empty"
     if kind_of(path):
         return f"is truncated or damaged ({' '.join(str(error).split())})"
-    page = head.lstrip().startswith(b"<")
-    return "is a web page" if page else f"is neither NetCDF nor GRIB but begins with {head!r}"
+    with path.open("rb") as file:
+        head = file.read(40)
+    if head.lstrip().startswith(b"<"):
+        return "is a web page"
+    return f"is neither NetCDF nor GRIB but begins with {head!r}" if head else "is empty"
 
 
 def open_netcdf(path, **options):
@@ -81,10 +75,10 @@ def open_netcdf(path, **options):
         warnings.simplefilter("ignore", xr.SerializationWarning)
         dataset = xr.open_dataset(path, engine="netcdf4", decode_times=False, **options)
     if kind_of(path) == "NetCDF-3":  # where its end is missing, the library reads zeros
-        variables = dataset.variables.values()
-        needed = sum(variable.size * variable.encoding["dtype"].itemsize for variable in variables)
+        held = dataset.variables.values()
+        needed = sum(variable.size * variable.encoding["dtype"].itemsize for variable in held)
         if path.stat().st_size < needed:
-            raise Problem("unreadable", f"is truncated, expected {needed} bytes: fetch it again")
+            raise EOFError(f"expected {needed} bytes")
     return dataset
 
 
@@ -94,8 +88,7 @@ def months(time):
     Of a calendar only year and month count; numbers without units are such as 20241001.
     """
     values, units = time.values, time.attrs.get("units")
-    lost = np.isnan(values).sum() if values.dtype.kind == "f" else 0
-    if lost or not values.size:
+    if (lost := pd.isna(values).sum()) or not values.size:
         text = f"time has gaps, {lost} of {values.size} time stamps are missing: fetch it again"
         raise Problem("time", text)
     try:
@@ -105,8 +98,8 @@ def months(time):
             stamps = cftime.num2date(values, units, time.attrs.get("calendar", "standard"))
         return pd.DatetimeIndex([f"{stamp.year:04d}-{stamp.month:02d}-01" for stamp in stamps])
     except (AttributeError, OverflowError, TypeError, ValueError) as error:
-        text = f"time cannot be decoded ({' '.join(str(error).split())}); expected units such as "
-        text += "'days since 1850-01-01' and a CF calendar: fetch it again"
+        text = f"time cannot be decoded ({' '.join(str(error).split())}); expected a CF calendar "
+        text += "and units such as 'days since 1850-01-01': fetch it again"
         raise Problem("time", text) from error
 
 
@@ -160,13 +153,10 @@ def on_one_grid(parts, problems):
             for axis in ("lat", "lon"):
                 one, other = part[axis].values, first[axis].values
                 if one.shape != other.shape or not np.allclose(one, other, atol=SAME_PLACE):
-                    raise Problem(
-                        "grid",
-                        f"not on one grid with {first.attrs['path']}: {axis} differs, {one.size} "
-                        f"from {one.min():g} to {one.max():g}, expected {other.size} from "
-                        f"{other.min():g} to {other.max():g}; fetch the same area, or move the "
-                        "files of another area to another folder",
-                    )
+                    extents = [f"{x.size} from {x.min():g} to {x.max():g}" for x in (one, other)]
+                    text = f"not on one grid with {first.attrs['path']}: {axis} differs, "
+                    text += f"{', expected '.join(extents)}; fetch the same area, or move the "
+                    raise Problem("grid", text + "files of another area to another folder")
             kept.append(part.assign_coords(lat=first["lat"], lon=first["lon"]))
     return kept
 
@@ -176,28 +166,26 @@ def within(field, limits):
     return field.where((field > limits[0]) & (field < limits[1]))
 
 
-def join(parts, *, tolerance, limits):
+def join(parts, problems, *, tolerance, limits):
     """One series of parts on one grid, in order, each month from the part that begins first.
 
-    Also a list of nothing or, for months that come twice, one triple of kind, files and words; the
-    kind is ``conflicting_months`` where values differ by more than `tolerance`, else
-    ``repeated_months``. What is missing or beyond `limits` counts as 0, as it is over the ocean.
+    Months that come twice are a problem: ``conflicting_months`` where values differ by more than
+    `tolerance` (what is missing or beyond `limits` counts as 0), else ``repeated_months``.
     """
     parts = sorted(parts, key=lambda part: (part.indexes["time"].min(), part.attrs["path"]))
     same = {"join": "override", "compat": "override", "coords": "minimal"}
     series = xr.concat(parts, "time", combine_attrs="override", **same)
-    found = series.indexes["time"]
-    again, once = found.duplicated(), np.flatnonzero(~found.duplicated())
-    in_order = series.isel(time=once[np.argsort(found[once])])
-    if not again.any():
-        return in_order, []
-    months = found[again]
-    pair = in_order.sel(time=months), series.isel(time=again)
-    one, other = (within(values, limits).fillna(0) for values in pair)
-    apart = (abs(one - other) > tolerance).any([dim for dim in one.dims if dim != "time"]).values
-    files = [part.attrs["path"] for part in parts if part.indexes["time"].isin(months).any()]
-    kind, words = "repeated_months", f"{shown(months)} repeated, and equal"
-    if apart.any():
-        kind, words = "conflicting_months", f"disagree on {shown(months[apart])}, by more than "
-        words += f"{tolerance:g} m3 m-3: keep the right one"
-    return in_order, [(kind, ", ".join(files), words)]
+    again = series.indexes["time"].duplicated()
+    if again.any():
+        months = series.indexes["time"][again]
+        water = within(series, limits).fillna(0)
+        first = water.drop_duplicates("time").sel(time=months)
+        differ = abs(water.isel(time=again) - first) > tolerance
+        apart = differ.any([dim for dim in differ.dims if dim != "time"]).values
+        files = [part.attrs["path"] for part in parts if part.indexes["time"].isin(months).any()]
+        kind, words = "repeated_months", f"{shown(months)} repeated, and equal"
+        if apart.any():
+            kind, words = "conflicting_months", f"disagree on {shown(months[apart])}, by more than "
+            words += f"{tolerance:g} m3 m-3: keep the right one"
+        problems.append([kind, f"{', '.join(files)}: {words}"])
+    return series.drop_duplicates("time").sortby("time")

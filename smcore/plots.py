@@ -15,7 +15,7 @@ import xarray as xr
 from cartopy.mpl.ticker import LatitudeFormatter, LongitudeFormatter
 from matplotlib.colors import ListedColormap
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch, Polygon
+from matplotlib.patches import Patch
 from matplotlib.patheffects import withTickedStroke
 from matplotlib.ticker import LogLocator, MaxNLocator
 
@@ -25,6 +25,7 @@ from smcore.drawing import QUANTITIES, figure_of, legend, look, mark, ordered, p
 
 PLATE = ccrs.PlateCarree()
 MAPS = drawing.FIGURES["maps"]  # the look of what lies on the colours
+PARTS = drawing.FIGURES["parts"]
 TICKED = [withTickedStroke(spacing=3.5, angle=-90, length=0.45)]
 LAND = shapely.from_geojson((ROOT / "data" / "land.geojson").read_text(encoding="utf-8"))
 
@@ -34,37 +35,34 @@ def maps(
     field, *, quantity, row=None, col=None, dots=None, hatching=None, study_area=None, places=None,
     notes=None, zero_line=False,
 ):  # fmt: skip
-    """Maps of a field, one panel for each value of `row` and `col`, with one colour bar.
+    """Maps of a field (lat, lon), one panel for each value of `row` and `col`, with one colour bar.
 
-    `field` has lat, lon and the dimensions `row` and `col` (of `col` alone many are wrapped), and
-    the units of its `quantity` in ``data/figures.yml``. `dots` and `hatching` are boolean, with
-    its dimensions; a dot stands for a block of cells of which at least half are True, and
-    ``long_name`` becomes a legend entry. `study_area` is a polygon in degrees; `places` has
-    longitudes and latitudes of a point, or along a line, by its name; `notes` are short texts by
-    `row` and `col`. `zero_line` tells the signs without colour, by ticks to the negative side.
+    Its units are those of `quantity` in ``data/figures.yml``. `dots` and `hatching` are boolean on
+    its cells, named by ``long_name``; a dot stands for a block of which at least half are True.
+    `study_area` is a polygon; `places` has longitudes and latitudes of a point, or along a line, by
+    name; `notes` are short texts by `row` and `col`. `zero_line` tells the signs without colour.
     """
     style, dims = drawing.quantity_of(field, quantity), [dim for dim in (row, col) if dim]
     field = ordered(field, "field", *dims, "lat", "lon")
     handles = []
     if zero_line:
-        line = {"color": "0.1", "linewidth": 0.5, "path_effects": TICKED}
-        handles.append(Line2D([], [], label="zero, ticks to the negative side", **line))
+        handles.append(Line2D([], [], path_effects=TICKED, **MAPS["zero_line"]))
     if study_area is not None:
         handles.append(Patch(label="study area", **MAPS["study_area"]))
     if dots is not None:
         dots = drawing.alike(dots, "dots", field)
-        handles.append(Line2D([], [], label=dots.attrs.get("long_name"), **MAPS["dots"]))
+        handles.append(Line2D([], [], label=dots.attrs.get("long_name", "dots"), **MAPS["dots"]))
     if hatching is not None:
         hatching = drawing.alike(hatching, "hatching", field).astype(float)
-        handles.append(Patch(label=hatching.attrs.get("long_name"), **MAPS["hatching"]))
-    handles = [one for one in handles if one.get_label()]
+        label = hatching.attrs.get("long_name", "hatching")
+        handles.append(Patch(label=label, **MAPS["hatching"]))
 
     panels = [dict(zip(dims, values)) for values in product(*(field[dim].values for dim in dims))]
     columns = len(panels) if len(panels) <= 4 else int(np.ceil(np.sqrt(len(panels))))
-    if row:
-        columns = len(panels) // field.sizes[row]
+    columns = len(panels) // field.sizes[row] if row else columns
     west, east, south, north = edges = drawing.extent(field)
     aspect = 1 / np.cos(np.deg2rad((south + north) / 2))  # true to scale in the middle
+    rows = -(-len(panels) // columns)
     # laid out in inches: the shape of a map is known, and nothing has to be searched
     total = drawing.ONE_COLUMN if columns == 1 else drawing.TWO_COLUMNS
     left, right, gap = 0.5 if len(dims) == 2 else 0.36, 0.08, 0.08
@@ -73,20 +71,19 @@ def maps(
     height = width * (north - south) / (east - west) * aspect
     in_a_row = 1 if columns == 1 else 3  # of the legend
     below = 0.66 + 0.14 * -(-len(handles) // in_a_row)
-    deep = top + below + -(-len(panels) // columns) * (height + head)
+    deep = top + below + rows * (height + head)
     grid = {"left": left / total, "right": 1 - right / total, "wspace": gap / width}
     grid |= {"bottom": below / deep, "top": 1 - (top + head) / deep, "hspace": head / height}
-    titles = [printed(*panel.values()) if len(dims) == 1 else "" for panel in panels]
     options = {"columns": columns, "beside": below + top, "layout": None, "gridspec_kw": grid}
     options["subplot_kw"] = {"projection": PLATE, "facecolor": drawing.MISSING}
+    titles = [printed(*panel.values()) if len(dims) == 1 else "" for panel in panels]
     fig, axes = figure_of(titles, height + head, **options)
 
-    ticks = MaxNLocator(4, steps=[1, 2, 5, 10])
+    places, ticks = places or {}, MaxNLocator(4, steps=[1, 2, 5, 10])
     block = max(1, round(0.055 * field.sizes["lon"] / width))  # cells between dots, 1.4 mm apart
     for number, (ax, panel) in enumerate(zip(axes, panels)):
         here = field.sel(panel)
-        colours = {"norm": style.norm, "cmap": style.cmap, "rasterized": True}
-        ax.pcolormesh(here.lon, here.lat, here, shading="nearest", **colours)
+        ax.pcolormesh(here.lon, here.lat, here, norm=style.norm, cmap=style.cmap, rasterized=True)
         ax.add_geometries([LAND], PLATE, **MAPS["land"])
         if zero_line:
             line = ax.contour(here.lon, here.lat, here, [0], colors="0.1", linewidths=0.5)
@@ -98,8 +95,7 @@ def maps(
         if hatching is not None:
             shade = {"colors": "none", "hatches": [MAPS["hatching"]["hatch"]]}
             ax.contourf(here.lon, here.lat, hatching.sel(panel), [0.5, 1.5], **shade)
-        ax.set_xticks(ticks.tick_values(west, east))
-        ax.set_yticks(ticks.tick_values(south, north))
+        ax.set(xticks=ticks.tick_values(west, east), yticks=ticks.tick_values(south, north))
         ax.xaxis.set_major_formatter(LongitudeFormatter())
         ax.yaxis.set_major_formatter(LatitudeFormatter())
         edge = {"labelleft": number % columns == 0, "labelbottom": number + columns >= len(panels)}
@@ -109,14 +105,13 @@ def maps(
         ax.set_aspect(aspect)
         if len(dims) == 2:  # heads above the columns and beside the rows
             ax.set_title(printed(panel[col]) if number < columns else "", loc="center")
-            ax.set_ylabel(printed(panel[row]) if edge["labelleft"] else "", fontsize=7.5)
-        for name, (x, y) in (places or {}).items():
+            ax.set_ylabel(printed(panel[row]) if edge["labelleft"] else "")
+        for name, (x, y) in places.items():
             side, shift = ("left", 0.7) if np.ndim(x) else ("right", -0.7)
-            ax.plot(x, y, "k.--", linewidth=0.7, markersize=4)
+            ax.plot(x, y, "k--" if np.ndim(x) else "k.", linewidth=0.7, markersize=4)
             ax.text(np.min(x) + shift, np.max(y) - 0.7, name, va="top", ha=side, **MAPS["text"])
         if notes is not None:
-            text = notes.sel(panel).item()
-            ax.text(0.015, 0.03, text, transform=ax.transAxes, **MAPS["text"])
+            ax.text(0.015, 0.03, notes.sel(panel).item(), transform=ax.transAxes, **MAPS["text"])
     bar = min(0.93, 4.2 / total)  # its share of the width
     cax = fig.add_axes((0.5 - bar / 2, (below - 0.3) / deep, bar, 0.09 / deep))
     drawing.colour_bar(fig, style, cax=cax)
@@ -124,52 +119,41 @@ def maps(
 
 
 @styled
-def site_series(series):
-    """Time series of datasets at sites; `series` has the dimensions dataset, site, time."""
-    options = {"columns": 1, "width": drawing.TWO_COLUMNS, "sharex": True}
-    fig, _ = drawing.series_of(series, "series", ("site", "dataset", "time"), 1.15, **options)
-    return legend(fig, ncols=5)
+def time_series(series, *, x="time", line="dataset", panel="region", sources=None):
+    """Lines along `x` ("time", "month" from 1 to 12 or "year"), of water content if not named.
 
-
-@styled
-def seasonal_cycle(cycles):
-    """Mean annual cycles of datasets; `cycles` has dimensions dataset, region, month (1 to 12)."""
-    dims, shared = ("region", "dataset", "month"), {"sharex": True, "sharey": True}
-    fig, axes = drawing.series_of(cycles.sortby("month"), "cycles", dims, 2, **shared)
-    axes[0].set_xticks(range(1, 13), "JFMAMJJASOND")
-    return legend(fig, ncols=5)
-
-
-@styled
-def fan(series, *, band=None):
-    """Annual series (experiment_id, region, year), one panel a region.
-
-    Of a `band` (also bound: low, high) what lies between is shaded, called by its ``long_name``.
+    Behind them, shaded, the range of `sources` (also source_id), for the lines they have.
     """
-    dims = ("region", "experiment_id", "year")
-    fig, axes = drawing.series_of(series, "series", dims, 2, sharex=True)
-    if band is not None:
-        band = ordered(band, "band", *dims[:2], "bound", "year").sel(bound=["low", "high"])
-        for (ax, region), name in product(zip(axes, series["region"].values), band[dims[1]].values):
-            colour, label = look(name)["color"], f"{printed(name)}, {band.attrs['long_name']}"
-            shade = {"facecolor": (colour, 0.2), "edgecolor": (colour, 0.7), "label": label}
-            shade |= {"linestyle": look(name)["linestyle"], "linewidth": 0.5, "zorder": 0}
-            ax.fill_between(band["year"], *band.sel(experiment_id=name, region=region), **shade)
+    series, theta = ordered(series, "series", panel, line, x).sortby(x), QUANTITIES["theta"]
+    fig, axes = figure_of(series[panel].values, sharex=True, **drawing.FIGURES["lines"][x])
+    for ax, values in zip(axes, series):
+        drawing.lines(ax, values, marker="")
+    units = drawing.written(series.attrs.get("units", theta.units))
+    fig.supylabel(f"{series.attrs.get('long_name', theta.label)} ({units})")
+    if x == "month":
+        axes[0].set_xticks(range(1, 13), "JFMAMJJASOND")
+    if sources is not None:
+        sources = ordered(sources, "sources", panel, line, "source_id", x)
+        low, high = sources.min("source_id"), sources.max("source_id")
+        for (ax, here), name in product(zip(axes, series[panel].values), sources[line].values):
+            at, colour, label = {panel: here, line: name}, look(name)["color"], printed(name)
+            shade = {"facecolor": (colour, 0.2), "edgecolor": (colour, 0.7)} | PARTS["band"]
+            shade |= {"linestyle": look(name)["linestyle"], "label": f"{label}, sources"}
+            ax.fill_between(sources[x], low.sel(at), high.sel(at), **shade)
     return legend(fig, ncols=5)
 
 
 @styled
 def loss_curve(history, *, best_epoch, baseline):
-    """Losses ``train`` and ``validation`` in (m3 m-3)2 by epoch, with a star on the kept one.
-
-    The errors of `baseline`, by name, are lines across.
-    """
-    losses = history[["train", "validation"]].rename(columns={"train": "training"}).T
-    losses = xr.DataArray(losses, dims=("line", "epoch")).expand_dims(panel=[""])
-    style = {"marker": "o" if len(history) <= 30 else "", "markersize": 2}
-    fig, (ax,) = drawing.lines_of(losses, 1.9, levels=baseline, style=style)
-    best, star = history["validation"].loc[best_epoch], {"markersize": 8, "color": "#d55e00"}
-    ax.plot(best_epoch, best, "*", label=f"kept: epoch {best_epoch}", zorder=5, **star)
+    """Losses in (m3 m-3)2 by epoch, a star on the kept one, the errors of `baseline` across."""
+    losses = history.rename(columns={"train": "training"})[["training", "validation"]]
+    fig, (ax,) = figure_of([""], 1.9)
+    marker = "o" if len(history) <= 30 else ""
+    drawing.lines(ax, xr.DataArray(losses.T), marker=marker, markersize=2)
+    for (name, value), dash in zip(baseline.items(), ["--", ":", "-."]):
+        ax.axhline(value, linestyle=dash, label=printed(name), **PARTS["level"])
+    best = history["validation"].loc[best_epoch]
+    ax.plot(best_epoch, best, label=f"kept: epoch {best_epoch}", **PARTS["kept_epoch"])
     ax.set(yscale="log", ylabel=f"mean squared error of θ\nin ({drawing.written('m3 m-3')})²")
     ax.set_xlabel("epoch")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -178,16 +162,15 @@ def loss_curve(history, *, best_epoch, baseline):
 
 @styled
 def index_bound(slopes, *, years):
-    """Slopes of the index of so many years against the trend in the noise, below their bound.
-
-    `slopes` has the dimensions series and trend.
-    """
-    slopes = ordered(slopes, "slopes", "series", "trend").expand_dims(panel=[""])
+    """Slopes (series, trend) of the index of so many years, below their bound."""
+    slopes = ordered(slopes, "slopes", "series", "trend")
     bound = 10 * np.sqrt(12 / (years**2 - 1))  # since no correlation is above one
-    bounds, shown = {f"bound, {bound:.3f}": bound}, [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1]
-    fig, (ax,) = drawing.lines_of(slopes, 1.95, levels=bounds, style={"markersize": 2.5})
+    fig, (ax,) = figure_of([""], 1.95)
+    drawing.lines(ax, slopes, markersize=2.5)
+    ax.axhline(bound, linestyle=":", label=f"bound, {bound:.3f}", **PARTS["level"])
     ax.set(xscale="log", ylim=(0, 1.1 * bound), ylabel=QUANTITIES["ssmi_slope"].title)
-    ax.set_xticks(shown, map(drawing.numeral, shown))
+    shown = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1]
+    ax.set_xticks(shown, shown)
     ax.minorticks_off()
     ax.set_xlabel("trend per decade (standard deviations of a source)")
     return legend(fig, ncols=2)
@@ -195,27 +178,24 @@ def index_bound(slopes, *, years):
 
 @styled
 def ranking(table):
-    """RMSD of the methods in demo worlds whose two deciding assumptions are varied.
+    """RMSD (``test``, ``future_truth``) of each ``method`` in worlds of two varied assumptions.
 
-    `table` has the columns ``shared_weather``, ``bias_drift``, ``method``, ``test`` and
-    ``future_truth`` (m3 m-3). Logarithmic: the worst is about ten times as far off as the best.
+    Logarithmic: the worst is about ten times as far off as the best.
     """
     methods = table["method"].unique()
     unknown = [name for name in methods if look(name) is drawing.LOOKS["source"]]
     if unknown:
         raise ValueError(f"`table` must hold methods out of {list(drawing.LOOKS)}, got {unknown}")
     titles = ["difference from the reference, test years", "difference from the truth, 2071–2100"]
-    weather = "correlation of the sources' weather with the reference's"
-    growth = "growth of each source's bias per century (1: it doubles)"
-    test = "bias_drift", "shared_weather", "test", weather
-    future = "shared_weather", "bias_drift", "future_truth", growth
+    heads = {  # the assumption that varies, while the other is zero
+        "shared_weather": "correlation of the sources' weather with the reference's",
+        "bias_drift": "growth of each source's bias per century (1: it doubles)",
+    }
     fig, axes = figure_of(titles, 2.9)
-    for ax, (fixed, x, score, head) in zip(axes, [test, future]):
-        worlds = table[table[fixed] == 0].pivot(index=x, columns="method", values=score)
-        for name in methods:
-            style = {"label": printed(name), "markersize": 4, "markerfacecolor": "white"}
-            ax.plot(worlds[name], **look(name) | style)
-        ax.set(yscale="log", xticks=worlds.index, xlabel=head)
+    for ax, score, varied, fixed in zip(axes, ["test", "future_truth"], heads, reversed(heads)):
+        worlds = table[table[fixed] == 0].pivot(index="method", columns=varied, values=score)
+        drawing.lines(ax, xr.DataArray(worlds.loc[methods]), markersize=4, markerfacecolor="white")
+        ax.set(yscale="log", xticks=worlds.columns, xlabel=heads[varied])
         ax.minorticks_off()
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7)))
         ax.yaxis.set_major_formatter("{x:g}")
@@ -226,16 +206,15 @@ def ranking(table):
 
 @styled
 def intervals(scores, *, label, better, line):
-    """Scores with their intervals, the best on top, one panel for each thing scored against.
+    """Scores (``value``, ``low``, ``high``), the best on top, one panel for each thing ``against``.
 
-    ``value``, ``low`` and ``high`` (dataset, against; NaN without an interval), named with units by
-    `label`, are better to the "left" or "right"; that of the dataset `line` runs through the panel.
+    They are better to the "left" or "right"; that of the dataset `line` runs through the panel.
     """
     scores = scores.sortby(scores["value"].isel(against=0), ascending=better == "left")
     scores = scores.map(ordered, args=("scores", "against", "dataset"))
     titles = [f"against the {of}" for of in scores["against"].values]
     names = scores["dataset"].values
-    options = {"columns": len(titles), "width": drawing.TWO_COLUMNS, "sharey": True}
+    options = {"columns": len(titles), "wide": True, "sharey": True}
     fig, axes = figure_of(titles, 0.3 + 0.165 * len(names), **options)
     for number, ax in enumerate(axes):
         for row, name in enumerate(names):
@@ -253,11 +232,7 @@ def intervals(scores, *, label, better, line):
 
 @styled
 def change_spread(change, sources):
-    """Change rates of datasets before those of every source, one panel a region.
-
-    `change` is in %, with the dimensions dataset, region and part; `sources` has source_id in
-    place of dataset: a bar over their range, with a tick for each.
-    """
+    """Change rates in % of datasets before a bar over those of sources, with a tick for each."""
     change = ordered(change, "change", "region", "dataset", "part")
     sources = ordered(sources, "sources", "region", "source_id", "part")
     sources = sources.sel(region=change["region"], part=change["part"])
@@ -266,10 +241,9 @@ def change_spread(change, sources):
     for ax, shown, spread in zip(axes, change, sources):
         low, high = spread.min("source_id"), spread.max("source_id")
         ax.use_sticky_edges = False  # else the longest bar ends at the frame
-        ax.barh(rows, high - low, left=low, height=0.72, color="0.9", label="range of the sources")
-        ticks = {"color": "0.45", "linewidth": 0.5, "label": "a source"}
+        ax.barh(rows, high - low, left=low, **PARTS["range_of_sources"])
         row = np.tile(rows, len(spread))
-        ax.vlines(spread.values.ravel(), row - 0.36, row + 0.36, **ticks)
+        ax.vlines(spread.values.ravel(), row - 0.36, row + 0.36, **PARTS["a_source"])
         for name, values, shift in zip(names, shown, np.linspace(-0.28, 0.28, len(names))):
             mark(ax, values, rows + shift, name, markeredgecolor="white")
         ax.axvline(0, color="black", linewidth=0.6, zorder=1)
@@ -281,10 +255,7 @@ def change_spread(change, sources):
 
 @styled
 def permutations(results, *, quantity):
-    """Histograms of scores over shuffled years, with that of the years in their order.
-
-    `results` has what `smcore.metrics.year_permutation_test` gives, by dataset id.
-    """
+    """Histograms, by dataset id, of what `smcore.metrics.year_permutation_test` gives."""
     titles = [f"{printed(name)}, p = {float(one['p_value']):.3f}" for name, one in results.items()]
     fig, axes = figure_of(titles, 1.5, columns=min(len(results), 3))
     for ax, result in zip(axes, results.values()):
@@ -292,7 +263,7 @@ def permutations(results, *, quantity):
         ax.hist(result["permuted"], bins=30, color="0.75", label=count)
         ax.axvline(float(result["observed"]), color="#0072b2", linewidth=1.5, label="as they are")
         ax.xaxis.set_major_locator(MaxNLocator(3))
-    fig.supxlabel(QUANTITIES[quantity].title, fontsize=7.5)
+    fig.supxlabel(QUANTITIES[quantity].title)
     return legend(fig, loc="outside upper center")
 
 
@@ -301,16 +272,13 @@ def heat_map(values, *, quantity, row, col, panel):
     """Tables of colours with the numbers of a quantity; dimensions `row`, `col` and `panel`."""
     values = ordered(values, "values", panel, row, col)
     text = np.vectorize(lambda value: drawing.numeral(value, "z.2f"))(values)
-    options = {"columns": 1, "width": drawing.TWO_COLUMNS, "sharex": True}
-    return drawing.tables_of(values, text, quantity, 0.24 + 0.2 * values.sizes[row], **options)[0]
+    options = {"height": 0.24 + 0.2 * values.sizes[row], "columns": 1, "wide": True, "sharex": True}
+    return drawing.tables_of(values, text, quantity, **options)[0]
 
 
 @styled
 def share_matrix(product, sources, *, rows):
-    """Shares of drying area in %, of the product and of its sources: median (range).
-
-    `product` has the dimensions `rows` and experiment_id, `sources` source_id as well.
-    """
+    """Shares of drying area in % by `rows` and experiment_id, of product and sources."""
     product = ordered(product, "product", rows, "experiment_id")
     sources = ordered(sources, "sources", "source_id", rows, "experiment_id")
     middle, *ends = (getattr(sources, of)("source_id") for of in ("median", "min", "max"))
@@ -323,15 +291,14 @@ def share_matrix(product, sources, *, rows):
 
 @styled
 def portrait(change, *, marks=None):
-    """Change rates in % as tables of colours: parts of the year by period and experiment.
+    """Change rates in % as tables of colours, one a region: part by period and experiment_id.
 
-    `change` has dimensions region, part (year, four seasons, twelve months), period, experiment_id;
-    cells of `marks` (bool, the same) get a triangle, which ``long_name`` explains.
+    Parts are year, four seasons, twelve months; cells of `marks` (bool) get a triangle.
     """
     change = ordered(change, "change", "region", "part", "period", "experiment_id")
     cells = change.stack(column=["period", "experiment_id"])
     form = np.vectorize(lambda x: drawing.numeral(x, "z.1f" if abs(x) < 9.95 else "z.0f"))
-    text = form(cells.fillna(0))
+    text = form(cells.fillna(0))  # numpy warns of NaN
     fig, axes = drawing.tables_of(cells, text, "change", 4, shrink=0.6, sharey=True)
     width, (_, rows, columns) = change.sizes["experiment_id"], cells.shape
     starts = width * np.arange(change.sizes["period"])
@@ -345,33 +312,30 @@ def portrait(change, *, marks=None):
         heads.spines[:].set_visible(False)
     if marks is not None:
         marked = drawing.alike(marks, "marks", change).stack(column=["period", "experiment_id"])
-        marked &= cells.notnull()
-        for region, i, j in np.argwhere(marked.values):
-            corner = [(j + 1, i), (j + 1, i + 0.3), (j + 0.76, i)]
-            axes[region].add_patch(Polygon(corner, facecolor="0.15", linewidth=0))
-        point = {"marker": [(-1, 1), (1, 1), (1, -1)], "linestyle": "none", "markersize": 5}
-        point |= {"color": "0.15", "label": marks.attrs.get("long_name")}
-        legend(fig, [Line2D([], [], **point)])
+        for ax, cell in zip(axes, (marked & cells.notnull()).values):
+            row, column = np.nonzero(cell)
+            ax.plot(column + 1, row, label=marks.attrs.get("long_name"), **PARTS["corner"])
+        legend(fig)
     return fig
 
 
 @styled
 def quality_matrix(table):
     """Verdicts on the files of sources (rows) and experiments (columns): symbols on colours."""
-    verdicts, known = table.to_numpy(), list(drawing.VERDICTS)
-    unknown = sorted(set(verdicts.flat) - set(known), key=str)
+    verdicts, looks = table.to_numpy(), drawing.FIGURES["verdicts"]
+    unknown = sorted(set(verdicts.flat) - looks.keys(), key=str)
     if unknown:
-        raise ValueError(f"`table` must hold verdicts out of {known}, got {unknown}")
+        raise ValueError(f"`table` must hold verdicts out of {list(looks)}, got {unknown}")
     fig, (ax,) = figure_of([""], 0.3 + 0.165 * len(table))
-    symbols, colours = zip(*drawing.VERDICTS.values())
-    codes = np.vectorize(known.index)(verdicts)
+    symbols, colours = zip(*looks.values())
+    codes = np.vectorize([*looks].index)(verdicts)
     options = {"xticklabels": [printed(name) for name in table], "yticklabels": table.index}
-    options |= {"cmap": ListedColormap(colours), "vmin": 0, "vmax": len(known), "cbar": False}
+    options |= {"cmap": ListedColormap(colours), "vmin": 0, "vmax": len(looks), "cbar": False}
     sns.heatmap(codes, annot=np.array(symbols)[codes], fmt="", linewidths=0.4, ax=ax, **options)
     ax.tick_params(length=0, labeltop=True, labelbottom=False, labelrotation=0)
     handles = [
         Patch(facecolor=colour, label=f"{symbol} {name} ({(verdicts == name).sum()})")
-        for name, (symbol, colour) in drawing.VERDICTS.items()
+        for name, (symbol, colour) in looks.items()
     ]
     return legend(fig, handles, handlelength=1, columnspacing=1, handletextpad=0.4)
 
@@ -380,17 +344,16 @@ def quality_matrix(table):
 def taylor(statistics, *, families=None):
     """Normalised diagram of Taylor (2001), https://doi.org/10.1029/2000JD900719, points numbered.
 
-    `statistics` has ``std_ratio`` and ``correlation`` by dataset; one without values is left out.
-    Sources of one of the `families` (by name) share colour and marker. The distance from the star,
-    the reference, is ubRMSD / standard deviation, sqrt(1 + s**2 - 2 s r) with s the ``std_ratio``.
+    Of ``std_ratio`` s and ``correlation`` r by dataset; families share colour and marker. The
+    distance from the star, the reference, is ubRMSD_ratio = sqrt(1 + s**2 - 2 s r).
     """
-    table = statistics.to_dataframe()[["std_ratio", "correlation"]].dropna()
+    table = statistics[["std_ratio", "correlation"]].to_dataframe().dropna()
     table = table.drop(index="reference", errors="ignore")
-    table["correlation"] = table["correlation"].clip(-1, 1)
-    widest = np.pi if (table["correlation"] < 0).any() else np.pi / 2
-    outer = max(1.5, table["std_ratio"].max() + 0.1)
-    options = {"width": drawing.TWO_COLUMNS, "subplot_kw": {"polar": True}}
-    fig, (ax,) = figure_of([""], max(3.7, 0.125 * len(table)), **options)  # the legend is long
+    radius, angle = table["std_ratio"], np.arccos(table["correlation"].clip(-1, 1))
+    widest = np.pi if (angle > np.pi / 2).any() else np.pi / 2
+    outer = max(1.5, radius.max() + 0.1)
+    height = max(3.7, 0.125 * len(table))  # the legend is long
+    fig, (ax,) = figure_of([""], height, wide=True, subplot_kw={"polar": True})
     ticks = np.array([0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99])
     ticks = np.union1d(-ticks, ticks) if widest > 2 else ticks
     ax.set(xlim=(0, widest), ylim=(0, outer), yticks=np.arange(0.5, outer, 0.5))
@@ -401,22 +364,21 @@ def taylor(statistics, *, families=None):
     ax.annotate("correlation", (widest / 2, outer), (16, 16) if widest < 2 else (0, 20), **turned)
     text = "standard deviation / that of the reference\n(dashed: ubRMSD / the same)"
     ax.annotate(text, (0, outer / 2 if widest < 2 else 0), (0, -24), **middle)
-    angle, radius = np.meshgrid(np.linspace(0, widest, 181), np.linspace(0, outer, 101))
-    distance = np.sqrt(1 + radius**2 - 2 * radius * np.cos(angle))
-    lines = {"colors": "#5b7f95", "linewidths": 0.5, "linestyles": "--"}
-    circles = ax.contour(angle, radius, distance, np.arange(0.25, outer + 1, 0.25), **lines)
+    x, y = np.meshgrid(np.linspace(0, widest, 181), np.linspace(0, outer, 101))
+    distance = np.sqrt(1 + y**2 - 2 * y * np.cos(x))
+    circles = ax.contour(x, y, distance, np.arange(0.25, outer + 1, 0.25), **PARTS["circles"])
     ax.clabel(circles, circles.levels[1::2], fontsize=6, fmt="%g")
     mark(ax, 0, 1, "reference", clip_on=False, markersize=10)
     families, palette = families or {}, sns.color_palette("tab10")
     kinds = list(dict.fromkeys(families.values()))
-    for number, (name, (ratio, r)) in enumerate(table.iterrows(), start=1):
+    for number, (name, *point) in enumerate(zip(table.index, angle, radius), start=1):
         style = {"clip_on": False, "label": f"{number} {printed(name)}"}
         if name in families:
             kind = kinds.index(families[name])
             style |= {"marker": "ov^P"[kind % 4], "color": palette[kind % 10]}
             style["label"] += f" ({families[name]})"
-        mark(ax, np.arccos(r), ratio, name, **style)
+        mark(ax, *point, name, **style)
         turn = np.deg2rad(100 * number)  # neighbours in the list have their numbers apart
         step = (7 * np.cos(turn), 7 * np.sin(turn))
-        ax.annotate(number, (np.arccos(r), ratio), step, size=6, zorder=6, **middle)
+        ax.annotate(number, point, step, size=6, zorder=6, **middle)
     return legend(fig, loc="outside right center", ncols=1, fontsize=6)

@@ -1,8 +1,8 @@
 """Native files to the prepared store: theta on the nested grids, ready for the network.
 
-The store holds, for each way of regridding, one file per source and experiment on the coarse
-grid (ocean filled from the nearest land), the reference and the static fields on the fine
-grid, and ``manifest.json`` with the checksum of each file and the quality reports.
+The store holds a file per source and experiment on the coarse grid (ocean filled from the nearest
+land), the reference and the static fields on the fine grid, and ``manifest.json`` with checksums
+and the quality reports; there is one store for each way of regridding.
 """
 
 import json
@@ -41,43 +41,18 @@ def prepare(study):
     FileNotFoundError, ValueError
         If there is no archive, or it cannot be used: a line for each problem of each file.
     """
-    with xr.set_options(file_cache_maxsize=OPEN_FILES):
-        return _prepare(study)
-
-
-def _prepare(study):
     files = cmip6.find_sources(study.cmip6_directory)
-    series = [(s, e) for s in study.sources for e in ("historical", *study.experiments)]
-    prepared = [_prepare_source(study, files, *pair) for pair in track(series, "sources")]
-    reports = [report for report, _ in prepared]
-    table = QualityReport.table(reports)
-    write_table(table, study.prepared / "quality.csv", recipe("prepare"), index=False)
-
-    problems = [error for report in reports for error in report.errors]
-    if problems and files.attrs["ignored"]:
-        ignored = ", ".join(files.attrs["ignored"])
-        problems.append(f"no monthly mrsos by name or attributes, not used: {ignored}")
-
-    def attempt(read, *arguments, **options):
-        try:
-            return read(*arguments, **options)
-        except (ValueError, FileNotFoundError) as error:
-            problems.extend(str(error).splitlines())
-
-    folder, period = study.era5land_directory, study.periods.historical
-    reference = attempt(era5land.open_swvl, folder, depth=study.depth, period=period)
-    invariant = attempt(era5land.open_invariant, folder)
-    for name, field in (("swvl", reference), ("lsm and z", invariant)):
-        if field is not None and (outside := uncovered(field, study.domain)):
-            problems.append(f"reference, {name}: {outside}")
-    area = attempt(lambda: study.outline)
-    problems = list(dict.fromkeys(problems))  # a broken file spoils both reads of the reference
-    if problems:
-        lines = "\n".join(f"  - {problem}" for problem in problems)
-        raise ValueError(f"the archive of {study.name} has {len(problems)} problem(s):\n{lines}")
-
-    paths = [path for _, path in prepared]
-    paths += _prepare_reference(study, reference, invariant, area)
+    pairs = [(s, e) for s in study.sources for e in ("historical", *study.experiments)]
+    with xr.set_options(file_cache_maxsize=OPEN_FILES):
+        series = [_prepare_source(study, files, *pair) for pair in track(pairs, "sources")]
+        reports, paths = map(list, zip(*series, strict=True))
+        table = QualityReport.table(reports)
+        write_table(table, study.prepared / "quality.csv", recipe("prepare"), index=False)
+        problems = [error for report in reports for error in report.errors]
+        if problems and files.attrs["ignored"]:
+            ignored = ", ".join(files.attrs["ignored"])
+            problems.append(f"no monthly mrsos by name or attributes, not used: {ignored}")
+        paths += _prepare_reference(study, problems)
     manifest = {"files": {path.name: sha256(path) for path in paths}}
     manifest["quality"] = [asdict(report) for report in reports]
     write_json(manifest, study.prepared / "manifest.json", recipe("prepare", inputs=paths))
@@ -120,9 +95,9 @@ def _prepare_source(study, files, source_id, experiment_id):
     if not is_rectilinear(theta):  # of these grids only the centres of the cells are known
         engine, method = "xesmf", "bilinear" if theta["lat"].ndim == 2 else "nearest"
     grid = coarse_grid(study.domain, registration=study.registration)
-    coarse = regrid(theta, grid, method=method, engine=engine)
+    coarse = regrid(theta, grid, method=method, engine=engine).compute()
     try:
-        dataset = fill_nearest(coarse.compute()).to_dataset(name="theta")
+        dataset = fill_nearest(coarse).to_dataset(name="theta")
     except ValueError as error:
         report.add("missing_values", f"on the coarse grid, {error}")
         return report, path
@@ -132,26 +107,42 @@ def _prepare_source(study, files, source_id, experiment_id):
     return report, path
 
 
-def _prepare_reference(study, reference, invariant, area):
-    """Paths of the reference and of the static fields on the fine grid."""
+def _prepare_reference(study, problems):
+    """Paths of the reference and the static fields; ValueError if there are or come `problems`."""
+    folder, period, found = study.era5land_directory, study.periods.historical, {}
+    readers = {
+        "swvl": lambda: era5land.open_swvl(folder, depth=study.depth, period=period),
+        "lsm and z": lambda: era5land.open_invariant(folder),
+        "outline": lambda: study.outline,
+    }
+    for name, read in readers.items():
+        try:
+            found[name] = read()
+            if name != "outline" and (outside := uncovered(found[name], study.domain)):
+                problems.append(f"reference, {name}: {outside}")
+        except (ValueError, FileNotFoundError) as error:
+            problems += str(error).splitlines()
+    problems = list(dict.fromkeys(problems))  # a broken file spoils both reads of the reference
+    if problems:
+        lines = "\n".join(f"  - {problem}" for problem in problems)
+        raise ValueError(f"the archive of {study.name} has {len(problems)} problem(s):\n{lines}")
+
+    reference, invariant, area = found.values()
     paths = [study.prepared / "reference.nc", study.prepared / "static.nc"]
-    settings = study.settings(
-        *("domain", "registration", "scale_factor", "depth", "study_area", "periods.historical"),
-        "network.regridding",
-    )
-    inputs = [*era5land.find_files(study.era5land_directory), ROOT / "data" / "countries.geojson"]
+    names = ("domain", "registration", "scale_factor", "depth", "study_area", "periods.historical")
+    settings = study.settings(*names, "network.regridding")
+    inputs = [*era5land.find_files(folder), ROOT / "data" / "countries.geojson"]
     made = recipe("prepare", settings=settings, inputs=inputs)
     if all(fresh(path, made) for path in paths):
         return paths
-    registration, method = study.registration, study.network.regridding
-    grid = fine_grid(study.domain, scale_factor=study.scale_factor, registration=registration)
+    factor, method = study.scale_factor, study.network.regridding
+    grid = fine_grid(study.domain, scale_factor=factor, registration=study.registration)
     theta = regrid(reference, grid, method=method)
     # Some months at a time keep the memory small; in order, they give the same bytes each time.
     with dask.config.set(scheduler="synchronous"):
         write_dataset(theta.to_dataset(name="theta"), paths[0], made)
 
-    static = invariant.map(lambda field: regrid(field, grid, method=method), keep_attrs=True)
-    static = static.astype("float32")
+    static = invariant.map(regrid, args=(grid,), method=method, keep_attrs=True).astype("float32")
     with xr.open_dataset(paths[0], chunks={"time": 60}) as written:
         land = written["theta"].notnull().any("time").compute()
     shapely.prepare(area)

@@ -37,30 +37,22 @@ def write(theta, path, *, study, std=None, provenance=None, recipe=None):
     Parameters
     ----------
     theta : xr.DataArray
-        theta(time, lat, lon) in m3 m-3, ``time`` the first of each month.
+        theta(time, lat, lon) in m3 m-3, ``time`` the first of each month (else ValueError).
     path : str or Path
         Name of the NetCDF file; it appears when it is complete.
     study : Study
-        Says domain, depth, sources, periods and network.
+        Says depth, sources, periods and network.
     std : xr.DataArray, optional
         Standard deviation between the networks of an ensemble, as `theta`.
-    provenance : dict, optional
-        Further global attributes.
-    recipe : dict, optional
-        What it was made from, see :func:`smcore.store.recipe`.
+    provenance, recipe : dict, optional
+        Further global attributes; what it was made from, see :func:`smcore.store.recipe`.
 
     Returns
     -------
     int
         How many values lie outside 0..0.766 m3 m-3 (`smcore.soil.SATURATION`); they are kept.
-
-    Raises
-    ------
-    ValueError
-        If `theta` has other units than m3 m-3, or times that are not the first of a month.
     """
-    units = theta.attrs.get("units", "m3 m-3")
-    if units != "m3 m-3":
+    if (units := theta.attrs.get("units", "m3 m-3")) != "m3 m-3":
         raise ValueError(f"`theta` must be in 'm3 m-3', got {units!r}")
     months = pd.DatetimeIndex(theta["time"].values)
     if not (months == months.to_period("M").to_timestamp()).all():
@@ -85,8 +77,7 @@ def write(theta, path, *, study, std=None, provenance=None, recipe=None):
     for name, edges in bounds.items():
         dataset[f"{name}_bnds"] = (*dataset[name].dims, "bnds"), edges
         dataset[name].attrs["bounds"] = f"{name}_bnds"
-    long_name = f"volumetric water content of the soil, {study.depth}"
-    dataset["theta"].attrs["long_name"] = long_name
+    dataset["theta"].attrs["long_name"] = f"volumetric water content of the soil, {study.depth}"
     if std is not None:
         dataset["theta"].attrs["ancillary_variables"] = "theta_std"
         long_name = f"standard deviation of theta between {len(study.members)} networks"
@@ -99,7 +90,7 @@ def write(theta, path, *, study, std=None, provenance=None, recipe=None):
         "title": f"Surface soil moisture, fused and downscaled: {study.title}",
         "summary": summary,
         "institution": "smcore",
-        # Without the date, so that the same input gives the same file.
+        # without the date, so that the same input gives the same file
         "history": f"fused and written by smcore {smcore.__version__}",
         "source": f"smcore {smcore.__version__}, network {study.network.name}",
         "references": "https://doi.org/10.3389/fenvs.2022.847475",
@@ -114,10 +105,9 @@ def write(theta, path, *, study, std=None, provenance=None, recipe=None):
         "values_outside_physical_range": outside,
         **(provenance or {}),
     }
-    for name in dataset.data_vars.keys() - {"theta", "theta_std"}:
+    for name in dataset.data_vars.keys() - fields:
         dataset[name].encoding["coordinates"] = None  # bounds and crs have none
-    since = {"units": "days since 1850-01-01", "dtype": "float64"}
-    write_dataset(dataset, path, recipe, time_bnds=since)
+    write_dataset(dataset, path, recipe)
     return outside
 
 
@@ -127,19 +117,20 @@ def open_product(path):
     Parameters
     ----------
     path : str or Path
-        As `study.product` says.
+        As `study.product` says. FileNotFoundError without such a file, ValueError if it is damaged
+        or out of date; both name the chapter to run.
 
     Returns
     -------
     xr.DataArray
         theta(time, lat, lon) in m3 m-3, first days of months, loaded when it is used.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If the file is not there yet, or is damaged or out of date; the chapter is named.
     """
     dataset = xr.open_dataset(checked(path, "03_fused_product"))
     theta = dataset["theta"].drop_vars("depth")
     theta.attrs |= {"title": dataset.attrs["title"], "network": dataset.attrs["network"]}
     return theta
+
+
+def fused(study, experiment_id):
+    """Theta (time, lat, lon) of one experiment of a study's own product, loaded."""
+    return open_product(study.product(experiment_id)).load()

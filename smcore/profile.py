@@ -41,7 +41,7 @@ Period = Annotated[tuple[str, str], AfterValidator(_period)]
 
 
 class Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
 class Region(Strict):
@@ -64,6 +64,17 @@ class Domain(Region):
     west: float = 71.0
     east: float = 137.0
     resolution: float = Field(default=2.0, gt=0)
+
+    @model_validator(mode="after")
+    def _in_whole_cells(self):
+        problems = []
+        for axis, ends in {"latitude": ("south", "north"), "longitude": ("west", "east")}.items():
+            low, high = (getattr(self, end) for end in ends)
+            cells = (high - low) / self.resolution
+            if cells < 2 or abs(cells - round(cells)) > 1e-6:
+                text = f"domain: {axis} {low} to {high}: {high - low} degrees are not two or more"
+                problems.append(f"{text} whole coarse cells of {self.resolution}; move an edge")
+        return refused(self, problems)
 
 
 class Periods(Strict):
@@ -93,9 +104,8 @@ class Periods(Strict):
             if pair[0] < first or pair[1] > last:
                 text = f"expected years within periods.{whole} {[first, last]}"
                 problems += [f"periods.{key}: {pair}: {text}; widen that period or move this one"]
-        splits = [key for key in ("train", "validation", "test") if key in years]
-        for key, other in combinations(splits, 2):
-            one, two = years[key], years[other]
+        splits = [(key, years[key]) for key in ("train", "validation", "test") if key in years]
+        for (key, one), (other, two) in combinations(splits, 2):
             if one[0] <= two[1] and two[0] <= one[1]:
                 text = "they overlap, so the network would be judged on months it has seen"
                 where = f"periods.{key}, periods.{other}: {one}, {two}"
@@ -126,7 +136,7 @@ class Network(Strict):
     # the network corrects the reference's climatology plus the mean anomaly of the sources
     anchored: bool = False
     # years of the running mean of anchored inputs
-    smoothing: Annotated[int, AfterValidator(_odd)] = Field(default=1, gt=0)
+    smoothing: Annotated[int, Field(gt=0), AfterValidator(_odd)] = 1
     # years by which a month of the reference may be another one than that of the predictors
     pairing: int = Field(default=0, ge=0)
     optimiser: Literal["adam", "adamw"]
@@ -164,7 +174,6 @@ class DemoWorld(Strict):
     kinship: float = Field(default=0.5, ge=0, le=1)
     # 0: every source has its own weather; 1: all share the weather of the reference
     shared_weather: float = Field(default=0.0, ge=0, le=1)
-    # growth of each source's bias, in units of that bias per century
-    bias_drift: float = 0.0
+    bias_drift: float = 0.0  # growth of each source's bias, in units of that bias per century
     # defects of real files, planted in the files of a source
     defects: dict[str, tuple[Literal[PLANTED], ...]] = {}

@@ -22,9 +22,8 @@ def regrid(field, target, *, method="bilinear", na_thres=0.5, engine="smcore"):
     target : xr.Dataset or xr.DataArray
         Its coordinates ``lat`` and ``lon`` are the cell centres wanted.
     method : {"bilinear", "conservative", "nearest"}, default: "bilinear"
-        ``bilinear`` interpolates as ESMF does, in Cartesian space along chords; ``conservative``
-        is the area-weighted mean of the overlapping, valid source cells; ``nearest`` takes the
-        nearest source cell on the sphere.
+        Interpolation along chords, as in ESMF; the area-weighted mean of the overlapping, valid
+        source cells; or the nearest source cell on the sphere.
     na_thres : float, default: 0.5
         A target cell is missing where more than this share of its weight lies on missing source
         cells or outside; the rest is renormalised. 0: any missing source cell suffices.
@@ -58,21 +57,18 @@ def regrid(field, target, *, method="bilinear", na_thres=0.5, engine="smcore"):
     if engine not in ("smcore", "xesmf"):
         raise ValueError(f"`engine` must be 'smcore' or 'xesmf', got {engine!r}")
     if not {"lat", "lon"} <= set(field.coords):
-        raise ValueError(
-            f"`field` must have coordinates lat and lon, got {', '.join(map(str, field.coords))}: "
-            "rename those in degrees"
-        )
+        names = ", ".join(map(str, field.coords))
+        raise ValueError(f"`field` must have coordinates lat and lon, got {names}: rename them")
     dims = tuple(dict.fromkeys(field["lat"].dims + field["lon"].dims))
     rectilinear = is_rectilinear(field)
     if engine == "smcore" and not rectilinear:
         raise ValueError(
-            f"`field` must be on a rectilinear grid, got lat and lon along {dims}: unstructured "
-            "and curvilinear grids need engine='xesmf' (conda install -c conda-forge xesmf)"
+            f"`field` must be on a rectilinear grid, got lat and lon along {dims}: others need "
+            "engine='xesmf' (conda install -c conda-forge xesmf)"
         )
     if not rectilinear and (method == "conservative" or method == "bilinear" and len(dims) == 1):
         raise ValueError(
-            f"`method` must be 'nearest' for lat and lon along {dims}, got {method!r}: it needs "
-            "cells, and only their centres are known"
+            f"`method` must be 'nearest' for lat and lon along {dims}, got {method!r}: needs cells"
         )
 
     if field.dtype.kind != "f":
@@ -81,8 +77,7 @@ def regrid(field, target, *, method="bilinear", na_thres=0.5, engine="smcore"):
     axes[3] = np.unwrap(axes[3], period=360)  # neighbours across the date line
     keys = [(axis.tobytes(), axis.shape) for axis in axes]
     matrix, used = _weights(engine, method, rectilinear, *keys)
-    matrix = matrix.astype(field.dtype)
-    shape = (axes[2].size, axes[3].size)
+    matrix, shape = matrix.astype(field.dtype), (axes[2].size, axes[3].size)
 
     def apply(block):
         steps, cells = block.shape[: -len(dims)], block.shape[-len(dims) :]
@@ -132,21 +127,18 @@ def _apply(matrix, columns, na_thres):
 def _weights(engine, method, rectilinear, *keys):
     """Weights (target cell, source cell used), and which source cells are used."""
     axes = [np.frombuffer(data).reshape(shape) for data, shape in keys]
-    if engine == "xesmf":
-        matrix = _esmf(method, rectilinear, *axes)
-    else:
-        makers = {"bilinear": _bilinear, "conservative": _conservative, "nearest": _nearest}
-        matrix = makers[method](*axes)
+    makers = {"bilinear": _bilinear, "conservative": _conservative, "nearest": _nearest}
+    matrix = _esmf(method, rectilinear, *axes) if engine == "xesmf" else makers[method](*axes)
     if method == "nearest" and rectilinear:
         matrix = sparse.diags(_covered(*axes)) @ matrix
     used = np.flatnonzero(np.bincount(matrix.indices))
     return matrix[:, used], used
 
 
-def _ascending_longitude(lon):
+def _ascending_longitude(lon, *, repeat=True):
     """Ascending longitudes that start after the widest gap, and their native indices.
 
-    On a global grid the first column is repeated, 360 degrees on, at the end.
+    With `repeat` the first column of a global grid comes again at its end, 360 degrees on.
     """
     values = np.mod(lon, 360)
     index = np.unique(np.round(values, 9), return_index=True)[1]
@@ -155,14 +147,9 @@ def _ascending_longitude(lon):
     start = np.argmin(index) if closed else np.argmax(gaps) + 1  # the first native column
     index = np.roll(index, -int(start))
     values = values[index[0]] + np.mod(values[index] - values[index[0]], 360)
-    if closed:
+    if closed and repeat:
         values, index = np.append(values, values[0] + 360), np.append(index, index[0])
     return values, index
-
-
-def _without_repeat(x, index):
-    """Longitudes and indices without the first column that is repeated on a global grid."""
-    return (x[:-1], index[:-1]) if x[-1] - x[0] > 360 - 1e-6 else (x, index)
 
 
 def _bilinear(lat, lon, target_lat, target_lon):
@@ -218,7 +205,7 @@ def _conservative(lat, lon, target_lat, target_lon):
     target_y = np.sin(np.deg2rad(_edges(target_lat, limit=90)))
     across = overlap(y, target_y) / np.abs(np.diff(target_y))[:, None]
 
-    x, x_index = _without_repeat(*_ascending_longitude(lon))
+    x, x_index = _ascending_longitude(lon, repeat=False)
     x, target_x = _edges(x), _edges(target_lon)
     along = np.zeros((target_lon.size, lon.size))
     for turn in (-720, -360, 0, 360, 720):
@@ -235,8 +222,8 @@ def _points(lat, lon):
 
 def _nearest(lat, lon, target_lat, target_lon):
     column = cKDTree(_points(lat, lon)).query(_points(target_lat, target_lon))[1]
-    rows = np.arange(column.size)
-    return sparse.csr_matrix((np.ones(rows.size), (rows, column)), (rows.size, lat.size * lon.size))
+    starts, shape = np.arange(column.size + 1), (column.size, lat.size * lon.size)
+    return sparse.csr_matrix((np.ones(column.size), column, starts), shape)
 
 
 def _covered(lat, lon, target_lat, target_lon):
@@ -253,16 +240,13 @@ def _esmf(method, rectilinear, lat, lon, target_lat, target_lon):
         import xesmf
     except ImportError as error:
         raise ImportError(
-            "engine='xesmf' needs xESMF with esmpy, which only conda-forge has: "
-            "conda install -c conda-forge xesmf, or leave engine='smcore' for rectilinear grids"
+            "engine='xesmf' needs xESMF with esmpy: conda install -c conda-forge xesmf"
         ) from error
     target = xr.Dataset(coords={"lat": target_lat, "lon": target_lon})
     column, periodic = np.arange(lat.size), False
     if rectilinear:
         # The first column again at the end closes the globe; ESMF's periodic grid invents poles.
-        x, index = _ascending_longitude(lon)
-        if method != "bilinear":
-            x, index = _without_repeat(x, index)
+        x, index = _ascending_longitude(lon, repeat=method == "bilinear")
         column = (column[:, None] * lon.size + index).ravel()
         source = xr.Dataset(coords={"lat": lat, "lon": x})
     else:
@@ -296,7 +280,7 @@ def fill_nearest(field):
         empty = np.argwhere(ordered.isnull().all(("lat", "lon")).values)
         places = [f"{d} {ordered[d].values[i]}" for row in empty[:1] for d, i in zip(leading, row)]
         raise ValueError(
-            "`field` has no cell with a value at every time: nothing to fill from; wholly missing: "
+            "`field` has no cell with a value at every time to fill from; wholly missing: "
             f"{len(empty)} of {math.prod(ordered.shape[:-2])} maps {', '.join(places)}".rstrip()
         )
     points = _points(field["lat"], field["lon"])
@@ -314,16 +298,18 @@ def upsampled(field, reference):
     rows = _interpolation_matrix(reference["lat"].values, field["lat"].values, "lat")
     columns = _interpolation_matrix(reference["lon"].values, field["lon"].values, "lon")
     field = field.transpose(..., "lat", "lon").astype("float32")
-    missing = field.isnull()
-    values = rows @ field.fillna(0).data @ columns.T
-    if missing.any():
-        # share of each fine cell's weights that fell on coarse cells with a value
-        share = rows @ (~missing).astype("float32").data @ columns.T
-        values = np.where(share > 0, values / np.where(share > 0, share, 1), np.nan)
-
     coords = {name: field[name] for name in field.dims[:-2] if name in field.coords}
     coords |= {"lat": reference["lat"], "lon": reference["lon"]}
-    return xr.DataArray(values, coords, field.dims)
+
+    def interpolated(part):
+        return xr.DataArray(rows @ part.data @ columns.T, coords, field.dims)
+
+    values, valid = interpolated(field.fillna(0)), field.notnull()
+    if valid.all():
+        return values
+    # share of each fine cell's weights that fell on coarse cells with a value
+    share = interpolated(valid.astype("float32"))
+    return values / share.where(share > 0)
 
 
 def coarse_weights(weights, predictors):

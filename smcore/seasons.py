@@ -14,10 +14,9 @@ PARTS = {"annual": tuple(range(1, 13))} | SEASONS | MONTHS
 def yearly_mean(field, months):
     """Mean of the same calendar months of each year, every month weighted equally.
 
-    `field` has one value per month along ``time``, in ascending order, which gives way to ``year``
-    (int): the years, if any, with all of `months`; NaN where a cell lacks one of them. A season
-    that crosses New Year belongs to the year of its January: if `months` hold 12 and 1 but not all
-    twelve, December and the months that lead up to it count for the next year.
+    ``time``, monthly, gives way to ``year`` (int): the years with all of `months`, NaN where a cell
+    lacks one. A season that crosses New Year belongs to the year of its January: if `months` hold
+    12 and 1 but not all twelve, December and the months that lead up to it are the next year's.
     """
     months = set(months)
     if not months or not months <= set(range(1, 13)):
@@ -35,10 +34,7 @@ def yearly_mean(field, months):
 
 
 def annual_mean(field):
-    """Mean of each calendar year with all twelve months, of which `field` must hold one.
-
-    Dimension ``year`` takes the place of time; NaN where a cell lacks a month.
-    """
+    """Mean of each full calendar year, ``year`` in place of time; NaN where a month is missing."""
     mean = yearly_mean(field, PARTS["annual"])
     if mean.sizes["year"] == 0:
         raise ValueError(f"`field` must hold a full calendar year, got {months_covered(field)}")
@@ -46,41 +42,36 @@ def annual_mean(field):
 
 
 def seasonal_mean(field):
-    """Mean of each season of each year, every month weighted equally.
+    """Mean of each season (MAM, JJA, SON, DJF), by ``season`` and ``year`` in place of time.
 
-    Dimensions ``season`` (MAM, JJA, SON, DJF) and ``year`` take the place of time. Winter belongs
-    to the year of its January. A season that lacks a month is NaN: 2015-2100 has 85 winters.
+    NaN where a month is missing: 2015-2100 has 85 winters, each in the year of its January.
     """
     means = [yearly_mean(field, months) for months in SEASONS.values()]
     if not any(mean.sizes["year"] for mean in means):
         raise ValueError(f"`field` must hold a full season, got {months_covered(field)}")
-    return xr.concat(means, xr.DataArray(list(SEASONS), dims="season", name="season"), join="outer")
+    return xr.concat(means, xr.Variable("season", list(SEASONS)), join="outer")
 
 
 def _of_each_month(field, statistic):
-    """A statistic of the values of each calendar month, with dimension month, 1 to 12."""
-    number = field["time"].dt.month.values
-    found = [  # one after the other, because groupby takes several times the memory
-        statistic(field.isel(time=number == month).astype(float)) for month in range(1, 13)
-    ]
-    return xr.concat(found, xr.DataArray(range(1, 13), dims="month", name="month"))
+    """The "mean" or "std" of each calendar month, 1 to 12, in double precision."""
+    month = field["time"].dt.month.values
+    # one after the other, because groupby takes several times the memory
+    parts = (field.isel(time=month == number).astype(float) for number in range(1, 13))
+    found = [getattr(part, statistic)("time") for part in parts]
+    return xr.concat(found, xr.Variable("month", range(1, 13)))
 
 
 def monthly_climatology(field):
     """Mean of each calendar month, with dimension month, in the precision of the field."""
-    return _of_each_month(field, lambda values: values.mean("time").astype(field.dtype))
+    return _of_each_month(field, "mean").astype(field.dtype)
 
 
 def monthly_statistics(field):
     """Mean and standard deviation (population) of each calendar month, in double precision.
 
-    Dimension ``month``, 1 to 12, takes the place of time; NaN for a month that `field` lacks, and
-    as the standard deviation of a series that does not vary.
+    NaN for a month that `field` lacks, and as the standard deviation of what does not vary.
     """
-    found = _of_each_month(
-        field, lambda values: xr.Dataset({"mean": values.mean("time"), "std": values.std("time")})
-    )
-    mean, spread = found["mean"], found["std"]
+    mean, spread = _of_each_month(field, "mean"), _of_each_month(field, "std")
     # rounding gives a constant series a spread of about 1e-16 of its mean
     return mean, spread.where(spread > 1e-12 * abs(mean))
 
@@ -89,8 +80,8 @@ def require_monthly(field, name):
     """Raise ValueError unless `field`, called `name`, holds one value per month, ascending."""
     month = 12 * field["time"].dt.year.values + field["time"].dt.month.values
     if not (np.diff(month) > 0).all():
-        remedy = "got a repeated or earlier month; take monthly means or sort by time"
-        raise ValueError(f"`{name}` must hold one value per month in ascending order, {remedy}")
+        remedy = "take monthly means or sort by time"
+        raise ValueError(f"`{name}` must hold one value per month in ascending order; {remedy}")
 
 
 def months_covered(field):

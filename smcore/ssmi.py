@@ -13,13 +13,13 @@ def ssmi(theta, *, baseline=("2015", "2100"), standard_deviation=None):
     Parameters
     ----------
     theta : xr.DataArray
-        Volumetric water content, one value per month along ``time``.
+        Volumetric water content, one value per month along ``time`` (else ValueError).
     baseline : pair of str, default: ("2015", "2100")
-        First and last year, both included, of the months of `theta` that define mean and standard
-        deviation.
+        First and last year, both included, of the months that define mean and standard deviation.
+        ValueError if `theta` has none of them.
     standard_deviation : xr.DataArray, optional
         Divide by this one, with any of the dimensions month (1 to 12), lat, lon, in the units of
-        `theta`. Default: the series' own over the baseline, of the population (``ddof=0``).
+        `theta` (else ValueError). Default: the series' own, of the population (``ddof=0``).
 
     Returns
     -------
@@ -27,12 +27,6 @@ def ssmi(theta, *, baseline=("2015", "2100"), standard_deviation=None):
         ``(theta - mean) / standard deviation`` of each cell and calendar month, without units,
         in the dimensions of `theta`; NaN where the standard deviation is zero.
         ``attrs["baseline"]`` names the months that were used.
-
-    Raises
-    ------
-    ValueError
-        If `theta` does not hold one value per month, or none in `baseline`, or if
-        `standard_deviation` is in other units.
 
     Notes
     -----
@@ -67,12 +61,10 @@ def ssmi(theta, *, baseline=("2015", "2100"), standard_deviation=None):
 
 
 def interannual_std(predictors, period):
-    """What a source usually varies by from year to year: the median over the sources.
+    """Standard deviation (population) over the years of a period, the median over the sources.
 
-    The divisor for a product that is smoother than its sources: by its own standard deviation its
-    index grows with every source that is averaged, its drying does not. Population standard
-    deviation over the years of `period`, dimensions month (1 to 12), lat, lon, in the units of
-    `predictors`. In each cell and month a source that does not vary, or has no value, is left out.
+    Dimensions month, lat, lon; a source that does not vary, or has no value, is left out. Divided
+    by its own, the index of a product grows with every source that is averaged, its drying not.
     """
     if "source_id" not in predictors.dims:
         raise ValueError(f"`predictors` must have the dimension source_id, got {predictors.dims}")
@@ -84,27 +76,19 @@ def interannual_std(predictors, period):
         )
     _, spread = seasons.monthly_statistics(past)
     typical = spread.median("source_id").transpose("month", ...).rename("interannual_std")
-    return typical.assign_attrs(
-        {key: value for key, value in predictors.attrs.items() if key == "units"},
-        long_name="median interannual standard deviation of the sources",
-        period=f"{period[0]}-{period[1]}",
-    )
+    typical.attrs = {key: value for key, value in predictors.attrs.items() if key == "units"}
+    long_name = "median interannual standard deviation of the sources"
+    return typical.assign_attrs(long_name=long_name, period="-".join(period))
 
 
 def index_baseline(study, years=None):
-    """The pair of years that defines the index: `years`, text or numbers, or all of the scenarios.
-
-    Raises ValueError unless they are two years in order that the study holds.
-    """
+    """The pair of years that defines the index: `years`, or by default all of the scenarios."""
     if years is None:
         return study.periods.future
     first, last = study.periods.historical[0], study.periods.future[1]
     pair = tuple(map(str, years)) if isinstance(years, list | tuple) else ()
-    if not (
-        len(pair) == 2
-        and all(map(str.isdigit, pair))
-        and int(first) <= int(pair[0]) < int(pair[1]) <= int(last)
-    ):
+    known = map(str, range(int(first), int(last) + 1))
+    if len(pair) != 2 or pair[0] >= pair[1] or not set(pair) <= set(known):
         raise ValueError(
             f"`baseline_period` must be two years from {first} to {last}, the earlier one first, "
             f'such as ["{first}", "{study.periods.historical[1]}"], got {years!r}'

@@ -2,9 +2,8 @@
 
 What stands under a final name is complete: it is written under another name and renamed. Beside
 each kept file lies its record, ``.<name>.made``: the checksum of its content, and its recipe, that
-is what it was made from. A file is *fresh* if its recipe is the present one, and *whole* if its
-content has the checksum that was recorded. What makes a file asks :func:`fresh` and makes it anew
-where it is not; what reads one asks :func:`checked`, which refuses a file that is damaged or stale.
+is what it was made from. A file is *whole* if its content has that checksum, and *fresh* if its
+recipe is the present one too. What makes a file asks :func:`fresh`, what reads one :func:`checked`.
 """
 
 import ast
@@ -25,10 +24,12 @@ import numpy as np
 SOURCES = {path.stem: path.read_text("utf-8") for path in Path(__file__).parent.glob("*.py")}
 WITHOUT_EFFECT = {"__init__", "config", "profile", "progress", "store"}  # on what a step computes
 SHIPPED = Path(__file__).resolve().parents[1] / "data"  # files that come with the project
-CHUNK_MONTHS = 12  # along time, in NetCDF files
 FIELD = {"dtype": "float32", "_FillValue": np.float32(9.96921e36)}
 FIELD |= {"zlib": True, "complevel": 1, "shuffle": True}
 _read = {}  # checksums of the files that this process has checked, by path
+_asked = {}  # settings of the study that it has checked them for
+# What the results of a chapter follow from, beside the files that it reads.
+RESULTS = ("domain", "sources", "experiments", "periods", "regions", "sites", "study_area")
 
 
 @contextmanager
@@ -52,9 +53,8 @@ def replacing(path):
 
 def _sweep(folder):
     for part in folder.glob(f".*.{socket.gethostname()}-*.part"):
-        process = part.name.removesuffix(".part").rpartition("-")[2]
         try:
-            os.kill(int(process), 0)
+            os.kill(int(part.stem.rpartition("-")[2]), 0)
         except ProcessLookupError:
             part.unlink(missing_ok=True)
         except (PermissionError, ValueError):
@@ -75,13 +75,14 @@ def keeping(path, made=None):
 
     Recorded is the recipe `made`, by default the loaded code and what this process has checked.
     """
+    path = Path(path).absolute()
     with replacing(path) as part:
         yield part
-        _read.pop(str(Path(path).absolute()), None)  # no file is made from itself
+        _read.pop(str(path), None)  # no file is made from itself
         # The record first: whichever file a killed process leaves, its checksum is in there.
         entry = {"sha256": sha256(part), "recipe": beside(made or _session(), path)}
         entries = [entry, *([recorded(path)] if whole(path) else [])]
-        with replacing(_record_path(path)) as text:
+        with replacing(path.with_name(f".{path.name}.made")) as text:
             text.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
 
 
@@ -107,25 +108,22 @@ def write_figure(figure, path, recipe=None):
         figure.savefig(part, dpi=200, format="png")
 
 
-def write_dataset(dataset, path, recipe=None, **encoding):
+def write_dataset(dataset, path, recipe=None):
     """Write a dataset as compressed NetCDF-4 in the way of CF, and its record.
 
-    Floating point fields become float32 with a fill value; coordinates and bounds have none;
-    times are days in float64. `encoding` adds to this by the name of a variable.
+    Fields become float32 with a fill value; coordinates and bounds have none; times are float64.
     """
     settings = {name: {"_FillValue": None} for name in dataset.variables}
     for name, variable in dataset.variables.items():
         field = name in dataset.data_vars and not name.endswith("_bnds")
         if field and variable.ndim > 1 and variable.dtype.kind == "f":
             sizes = variable.sizes.items()
-            chunks = [min(size, CHUNK_MONTHS) if dim == "time" else size for dim, size in sizes]
+            chunks = [min(size, 12) if dim == "time" else size for dim, size in sizes]  # years
             settings[name] = FIELD | {"chunksizes": chunks}
         if variable.dtype.kind == "M":
             settings[name]["dtype"] = "float64"
             if name == "time":  # its bounds take the same units
                 settings[name]["units"] = "days since 1850-01-01"
-    for name, extra in encoding.items():
-        settings[name] |= extra
     with keeping(path, recipe) as part:
         dataset.to_netcdf(part, engine="netcdf4", encoding=settings)
 
@@ -135,10 +133,9 @@ def _plain(value):
 
 
 def recipe(*modules, settings=None, inputs=()):
-    """What a file is made from: code of modules of smcore, settings that matter, input files.
+    """What a file is made from: code of modules and of what they import, settings, input files.
 
-    What the modules import from smcore counts as well; `settings` are as `Study.settings` gives
-    them. Checksums stand for code and inputs, and no time stamps, so that two machines agree.
+    Checksums stand for code and inputs, and no time stamps, so that two machines agree.
     """
     return {
         "modules": sorted(modules),
@@ -151,34 +148,31 @@ def recipe(*modules, settings=None, inputs=()):
 def _session():
     """The recipe of a result: the code that is loaded, and the files that were checked."""
     loaded = {name.partition(".")[2] for name in sys.modules if name.startswith("smcore.")}
-    return recipe(*(loaded & SOURCES.keys() - WITHOUT_EFFECT)) | {"inputs": dict(_read)}
+    made = recipe(*(loaded & SOURCES.keys() - WITHOUT_EFFECT), settings=_asked)
+    return made | {"inputs": dict(_read)}
 
 
 def beside(made, path):
-    """A recipe whose inputs are named from the folder of a file, so that a study may be moved."""
-    inputs = {}
+    """A recipe whose inputs are named from the folder of a file, so that a study may be moved.
+
+    Those that come with the project are ``shipped:``, those without a record ``native:``.
+    """
+    folder, inputs = Path(path).absolute().parent, {}
     for name, checksum in made["inputs"].items():
-        place = os.path.relpath(name, Path(path).absolute().parent)
-        shipped = Path(name).parent == SHIPPED
-        inputs[f"shipped:{Path(name).name}" if shipped else place] = checksum
+        shipped, place = Path(name).parent == SHIPPED, os.path.relpath(name, folder)
+        kind = "" if recorded(name) else "native:"
+        inputs[f"shipped:{Path(name).name}" if shipped else kind + place] = checksum
     return made | {"inputs": inputs}
-
-
-def _record_path(path):
-    return Path(path).with_name(f".{Path(path).name}.made")
-
-
-@cache
-def _parsed(text):
-    return json.loads(text)
 
 
 def recorded(path):
     """The checksum and the recipe of a file as recorded, or None without a file or a record."""
+    path = Path(path)
     try:
-        entries = _parsed(_record_path(path).read_text(encoding="utf-8"))
+        entries = json.loads(path.with_name(f".{path.name}.made").read_text(encoding="utf-8"))
         content = sha256(path)
-        return next((one for one in entries if one["sha256"] == content), entries[0])
+        found = next((one for one in entries if one["sha256"] == content), entries[0])
+        return found if "recipe" in found else None
     except (OSError, ValueError, LookupError, TypeError):
         return None
 
@@ -190,40 +184,36 @@ def whole(path):
 
 
 def fresh(path, made):
-    """Whether a file is whole and was made by this recipe: then it need not be made again."""
+    """Whether a file is whole and was made by this recipe."""
     return whole(path) and recorded(path)["recipe"] == beside(made, path)
 
 
 def differences(found, made):
     """In words, in what two recipes differ, paths by their names."""
     words = ["the code"] if found["code"] != made["code"] else []
-    for key in ("settings", "inputs"):
-        names = found[key].keys() | made[key].keys()
-        differ = [name for name in sorted(names) if found[key].get(name) != made[key].get(name)]
-        words += [os.path.basename(name) if key == "inputs" else name for name in differ]
+    for was, now in ((found[key], made[key]) for key in ("settings", "inputs")):
+        differ = [name for name in sorted(was | now) if was.get(name) != now.get(name)]
+        words += map(os.path.basename, differ)
     return ", ".join(words)
 
 
 def checked(path, chapter, *, study=None):
-    """The path of a file that may be used: finished, whole, and made by what is there now.
+    """The path of a file that may be used: whole, and made by the code and inputs of now.
 
-    FileNotFoundError without the file; ValueError if it is damaged, without a record, or stale:
-    made by other code, inputs or, with a `study`, settings than the present ones. The errors name
-    the `chapter` that makes it.
+    With a `study`, also by its settings. Else FileNotFoundError or ValueError, which names the
+    `chapter` that makes it.
     """
     path = Path(path).absolute()
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file yet; run chapter {chapter}")
     if not whole(path):
-        raise ValueError(
-            f"{path} is damaged: its content is not what was written; run chapter {chapter}, which "
-            "makes it anew"
-        )
+        raise ValueError(f"{path} is damaged, not what was written: run chapter {chapter} again")
     why = _stale(path)
     if study is not None:
         was = recorded(path)["recipe"]["settings"]
         now = study.settings(*was)
         why += [f"{key} was {was[key]!r}" for key in was if was[key] != now[key]]
+        _asked.update(study.settings(*RESULTS))
     if why:
         raise ValueError(f"{path} is out of date ({'; '.join(why)}): run chapter {chapter} again")
     _read[str(path)] = recorded(path)["sha256"]
@@ -233,19 +223,20 @@ def checked(path, chapter, *, study=None):
 def _stale(path):
     """Why a file is not what would be made now: its code and inputs, and what these are made of."""
     made = recorded(path)["recipe"]
-    unknown = set(made["modules"]) - SOURCES.keys()
-    if unknown or code_digest(*made["modules"]) != made["code"]:
+    known = SOURCES.keys() >= set(made["modules"])
+    if not known or code_digest(*made["modules"]) != made["code"]:
         return [f"the code that made {path.name} has changed"]
     why = []
     for name, checksum in made["inputs"].items():
-        source = Path(os.path.normpath(path.parent / name))
-        found = recorded(source)
-        if found is None:
-            continue  # a native file, which the first chapter checks
-        if found["sha256"] != checksum:
+        shipped = name.startswith("shipped:")
+        place = SHIPPED / name.removeprefix("shipped:") if shipped else path.parent / name
+        source = Path(os.path.normpath(place))
+        if name.startswith("native:") or not source.exists():
+            continue  # the first chapter checks it; a product may be read far from its inputs
+        if sha256(source) != checksum:
             why.append(f"{source.name} has changed")
-        else:
-            why += _stale(source)
+        elif not shipped:
+            why += _stale(source) if recorded(source) else [f"{source.name} has lost its record"]
     return list(dict.fromkeys(why))
 
 
@@ -262,10 +253,7 @@ def _checksum(path, *_):
 
 
 def code_digest(*modules):
-    """Checksum of the code of modules of smcore and of what they import, directly or not.
-
-    Docstrings, comments and blank lines do not count, nor do the modules in `WITHOUT_EFFECT`.
-    """
+    """Checksum of the code, without words, of modules of smcore and of what they import."""
     names = sorted(imported_with(*modules))
     text = "\0".join(f"{name}\0{_bare(SOURCES[name])}" for name in names)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -273,11 +261,10 @@ def code_digest(*modules):
 
 def imported_with(*modules):
     """Names of these modules of smcore and of those that they import, directly or not."""
-    found, waiting = set(), set(modules) - WITHOUT_EFFECT
-    while waiting:
+    found, waiting = set(), set(modules)
+    while waiting := waiting - found - WITHOUT_EFFECT:
         found |= waiting
-        needed = set().union(*(imports(SOURCES[name]) for name in waiting))
-        waiting = needed - found - WITHOUT_EFFECT
+        waiting = set().union(*(imports(SOURCES[name]) for name in waiting))
     return found
 
 
@@ -303,7 +290,6 @@ def _bare(code):
             lines[row - 1] = lines[row - 1][:column]
     for node in ast.walk(ast.parse(code)):
         match node:
-            case ast.Expr(value=ast.Constant(value=str())):
-                for row in range(node.lineno - 1, node.end_lineno):
-                    lines[row] = ""
+            case ast.Expr(value=ast.Constant(value=str()), lineno=first, end_lineno=last):
+                lines[first - 1 : last] = [""] * (last - first + 1)
     return "\n".join(line.rstrip() for line in lines if line.strip())

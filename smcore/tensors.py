@@ -52,15 +52,12 @@ class Statistics:
 
     @classmethod
     def fit(cls, predictors, reference, auxiliary, *, train_period, standardisation):
-        """Statistics of the training period; fields of the seasonal cycle have the dimension month.
+        """Statistics of the training period; ValueError if it holds no months.
 
-        `standardisation` ``none`` leaves theta in m3 m-3, ``source`` centres and scales each
-        source. ValueError if it is neither, or the training period holds no months.
+        `standardisation` ``none`` leaves theta in m3 m-3, ``source`` scales each source.
         """
         if standardisation not in ("none", "source"):
-            raise ValueError(
-                f"`standardisation` must be 'none' or 'source', got {standardisation!r}"
-            )
+            raise ValueError(f"`standardisation` must be none or source, got {standardisation!r}")
         train, target = (one.sel(time=slice(*train_period)) for one in (predictors, reference))
         if not train.sizes["time"] or not target.sizes["time"]:
             raise ValueError(
@@ -69,26 +66,23 @@ class Statistics:
             )
         fields = {name: _mean_and_std(field) for name, field in auxiliary.items()}
         scaled = [*train.transpose("source_id", ...), target]
-        if standardisation == "none":
-            *sources, of_reference = [(0.0, 1.0)] * len(scaled)
-        else:
-            *sources, of_reference = map(_mean_and_std, scaled)
+        unscaled = [(0.0, 1.0)] * len(scaled)
+        pairs = unscaled if standardisation == "none" else map(_mean_and_std, scaled)
+        (*means, reference_mean), (*stds, reference_std) = zip(*pairs, strict=True)
         return cls(
-            predictor_mean=[mean for mean, _ in sources],
-            predictor_std=[std for _, std in sources],
+            predictor_mean=means,
+            predictor_std=stds,
             auxiliary_mean={name: mean for name, (mean, _) in fields.items()},
             auxiliary_std={name: std for name, (_, std) in fields.items()},
-            reference_mean=of_reference[0],
-            reference_std=of_reference[1],
+            reference_mean=reference_mean,
+            reference_std=reference_std,
         )
 
     def predictors(self, predictors):
         """Tensor (time, source, lat, lon), scaled."""
         values = predictors.transpose("time", "source_id", "lat", "lon").values.astype("float32")
-        mean, std = (
-            np.asarray(values, "float32")[:, None, None]
-            for values in (self.predictor_mean, self.predictor_std)
-        )
+        statistics = np.array([self.predictor_mean, self.predictor_std], "float32")
+        mean, std = statistics[..., None, None]
         return torch.from_numpy((values - mean) / std)
 
     def auxiliary(self, auxiliary):

@@ -77,8 +77,7 @@ def fit(study, *, resume=True):
     Returns
     -------
     Trained
-        With the weights of the epoch whose validation loss is lowest; of an ensemble the first
-        network.
+        With the weights of the lowest validation loss; of an ensemble the first network.
 
     Raises
     ------
@@ -100,13 +99,12 @@ def _fit(study, resume, workers):
     made = _recipe(study)
     if writes:
         _set_aside(study, made, say)
+        finished.unlink(missing_ok=True)
     workers.wait()
     checkpoint = _last([even, odd], made, say) if resume else {}
     how = {"precision": precision(preset.precision), "machine": workers.machine}
     how |= checkpoint.get("how", {})
     history = checkpoint.get("history", [])
-    if writes:
-        finished.unlink(missing_ok=True)
     say(f"training in {how['precision']} on {workers.machine}")
 
     predictors, fields, anchor = open_inputs(study, "historical")
@@ -122,23 +120,20 @@ def _fit(study, resume, workers):
     auxiliary = statistics.auxiliary(fields)
 
     def months(period):
-        here = predictors.sel(time=slice(*period))
-        target = statistics.target(reference.sel(time=slice(*period)))
-        tensors = statistics.predictors(here), month_index(here["time"], auxiliary), *target
-        return [tensor.to(workers.device) for tensor in tensors]
+        here, target = (one.sel(time=slice(*period)) for one in (predictors, reference))
+        inputs = statistics.predictors(here), month_index(here["time"], auxiliary)
+        return [tensor.to(workers.device) for tensor in (*inputs, *statistics.target(target))]
 
     x, month, y, valid = months(periods.train)
     held_out = months(periods.validation)
     zero = masked_mse(torch.zeros_like(y), y, valid).item()
     layout, autocast = layout_of(how["precision"]), autocast_to(how["precision"])
-    auxiliary = auxiliary.to(workers.device, memory_format=layout)
-    x = x.to(memory_format=layout)
+    x, auxiliary = (one.to(workers.device, memory_format=layout) for one in (x, auxiliary))
     torch.manual_seed(preset.seed)
     network = build(study).to(workers.device, memory_format=layout)
     parallel = DistributedDataParallel(network) if workers.count > 1 else network
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[preset.optimiser]
-    options = {"lr": preset.learning_rate, "weight_decay": preset.weight_decay, "fused": True}
-    optimiser = kind(network.parameters(), **options)
+    optimiser = kind(network.parameters(), weight_decay=preset.weight_decay, fused=True)
     if checkpoint:
         _restore(checkpoint, network, optimiser)
 
@@ -156,10 +151,10 @@ def _fit(study, resume, workers):
         save(final)
 
     nothing = {"epoch": 0, "validation": math.inf}
-    best = min(history, key=lambda row: row["validation"], default=nothing)
     batches_per_epoch = math.ceil(len(x) / preset.batch_size)
     steps = preset.epochs * batches_per_epoch
     for epoch in range((history or [nothing])[-1]["epoch"] + 1, preset.epochs + 1):
+        best = min(history, key=lambda row: row["validation"], default=nothing)
         if epoch - 1 - best["epoch"] >= (preset.patience or math.inf):
             break
         start = time.monotonic()
@@ -175,7 +170,7 @@ def _fit(study, resume, workers):
             rate = learning_rate(preset, (epoch - 1) * batches_per_epoch + number, steps)
             for group in optimiser.param_groups:
                 group["lr"] = rate
-            mine, aim = workers.share(batch), workers.share(target)
+            mine, aim = map(workers.share, (batch, target))
             share = valid[aim].sum() / valid[target].sum()
             if not len(mine):  # all must take part; this one counts nothing
                 mine, aim = batch[:1], target[:1]
@@ -191,42 +186,35 @@ def _fit(study, resume, workers):
             losses += total * len(batch)
         validation = loss_over(*held_out)
         _check(validation, f"validation loss of epoch {epoch}", rate)
-        row = {
-            "epoch": epoch,
-            "train": losses / len(x) * variance,
-            "validation": validation,
-            "learning_rate": rate,
-            "seconds": time.monotonic() - start,
-        }
+        row = {"epoch": epoch, "train": losses / len(x) * variance, "validation": validation}
+        row |= {"learning_rate": rate, "seconds": time.monotonic() - start}
         history.append(row)
         if validation < best["validation"]:
-            best = row
             save(final)
         if epoch in SHOWN:
             save(study.model / f"epoch{epoch}.safetensors")
         save(odd if epoch % 2 else even, optimiser)  # one of the two is always whole
-        say(
-            f"epoch {epoch}/{preset.epochs}: loss {row['train']:.2e}, validation "
-            f"{validation:.2e}, at most {duration(row['seconds'] * (preset.epochs - epoch))} left"
-        )
+        text = f"loss {row['train']:.2e}, validation {validation:.2e}"
+        left = duration(row["seconds"] * (preset.epochs - epoch))
+        say(f"epoch {epoch}/{preset.epochs}: {text}, at most {left} left")
     if writes:
         store.write_json({"history": history} | how, finished, _recipe(study, final))
     workers.wait()
 
 
 def load(study, *, epoch=None):
-    """The trained network of a study, as `fit` returned it, or as it was after an epoch.
+    """The trained network of a study, or as it was after an epoch, the last or one of `SHOWN`.
 
-    `epoch` is the last or one of `SHOWN`. FileNotFoundError if the training has not finished,
-    ValueError if what it left is damaged or out of date; both name the chapter to run.
+    FileNotFoundError if the training has not finished, ValueError if what it left is damaged or
+    out of date; both name the chapter to run.
     """
-    even, odd, path, finished = _files(study)
+    even, odd, weights, finished = _files(study)
+    path = store.checked(weights, CHAPTER, study=study)
     values = json.loads(store.checked(finished, CHAPTER, study=study).read_text())
     history = pd.DataFrame(values.pop("history")).set_index("epoch")
     if epoch is not None:
         last = odd if epoch % 2 else even
-        shown = study.model / f"epoch{epoch}.safetensors"
-        path = last if epoch == history.index[-1] else shown
+        path = last if epoch == history.index[-1] else study.model / f"epoch{epoch}.safetensors"
     checkpoint = _open(store.checked(path, CHAPTER, study=study))
     network = build(study)
     network.load_state_dict(checkpoint["network"])
@@ -237,14 +225,9 @@ def load(study, *, epoch=None):
 def build(study):
     """The untrained network of a study; its weights depend on torch's seed."""
     preset = study.network
-    named = {"features", "depth", "dropout", "clip_features", "skips"}
-    config = YNetConfig(
-        in_channels=len(study.sources),
-        auxiliary_channels=len(AUXILIARY[preset.auxiliary]),
-        scale_factor=study.scale_factor,
-        **preset.model_dump(include=named),
-    )
-    network = YNet(config)
+    sizes = preset.model_dump(include={"features", "depth", "dropout", "clip_features", "skips"})
+    channels = len(study.sources), len(AUXILIARY[preset.auxiliary])
+    network = YNet(YNetConfig(*channels, scale_factor=study.scale_factor, **sizes))
     if preset.initialisation == "he":
         initialise_he(network)
     if preset.anchored:  # untrained it is the anchor
@@ -265,10 +248,9 @@ def _loss(network, x, month, y, valid, auxiliary, batch_size, workers):
 
 
 def _paired(months, years):
-    """For each month the same one of another year, at most so many years away.
+    """For each position of a month in whole years the same month of a year at most `years` away.
 
-    `months` are positions in whole years, each once. Free-running models and the reference share
-    the season and the slow change but no weather: such a pair is as good as that of one date.
+    Free-running models share no weather with the reference: such a pair is as good as of one date.
     """
     year = months // 12
     first, last = (year - years).clamp(min=0), (year + years).clamp(max=len(months) // 12 - 1)
@@ -278,11 +260,9 @@ def _paired(months, years):
 
 def _check(loss, name, rate, limit=math.inf):
     if not loss < limit:
-        raise FloatingPointError(
-            f"the {name} is {loss:.3g} at learning rate {rate:.2g}, and the training diverges: "
-            "lower training.learning_rate in the profile; the checkpoint of the epoch before, if "
-            "any, is kept"
-        )
+        text = f"the {name} is {loss:.3g} at learning rate {rate:.2g}, and the training diverges"
+        remedy = "lower training.learning_rate in the profile; what earlier epochs left is kept"
+        raise FloatingPointError(f"{text}: {remedy}")
 
 
 def _files(study):
@@ -316,17 +296,11 @@ def _set_aside(study, made, say):
 def _save(path, made, network, statistics, history, how, optimiser=None):
     """One file with everything: tensors, and JSON in the metadata of the safetensors."""
     tensors = {f"network.{key}": value for key, value in network.state_dict().items()}
-    states = optimiser.state_dict()["state"] if optimiser else {}
-    for index, state in states.items():
+    for index, state in (optimiser.state_dict()["state"] if optimiser else {}).items():
         tensors |= {f"optimiser.{index}.{key}": value for key, value in state.items()}
     tensors = {key: value.cpu().contiguous() for key, value in tensors.items()}
-    metadata = {
-        "history": history,
-        "statistics": asdict(statistics),
-        "network_config": asdict(network.config),
-        "settings": made["settings"],
-        "how": how,
-    }
+    metadata = {"history": history, "how": how, "settings": made["settings"]}
+    metadata |= {"statistics": asdict(statistics), "network_config": asdict(network.config)}
     with store.keeping(path, made) as part:
         save_file(tensors, part, {key: json.dumps(value) for key, value in metadata.items()})
 

@@ -61,9 +61,8 @@ def mann_kendall(series, *, dim="year", method="ar1"):
     dim : str, default: "year"
         Dimension to test along.
     method : {"ar1", "hamed_rao", "original"}, default: "ar1"
-        "original" assumes independent values. "hamed_rao" inflates the variance of the score by
-        the significant autocorrelations of the ranks of the detrended series, "ar1" by those of
-        the AR(1) process with the lag-1 autocorrelation of the detrended series.
+        "original" assumes independent values. The variance of the score grows by the significant
+        autocorrelations of the detrended ranks ("hamed_rao") or by those of AR(1) ("ar1").
 
     Returns
     -------
@@ -84,27 +83,21 @@ def mann_kendall(series, *, dim="year", method="ar1"):
     doi:10.1023/B:WARM.0000043140.61082.60): with n values, m(k) pairs of them at lag k and the
     lag-1 autocorrelation rho, the variance grows by n/n* = 1 + 2/n sum(m(k) rho**k). Detrending
     leaves the autocorrelation r of the sample too small, hence rho = (n r + 2) / (n - 4), within
-    0 to 1 (Hamed 2009, doi:10.1016/j.jhydrol.2009.01.040). As mean, slope and rho are estimated
-    from n* effective values, p is read from Student's t with n* - 3 degrees of freedom: our
-    choice, by the measured size. Only "ar1" holds its level on AR(1) series
-    (``data/test_size.csv``); on series that remember longer, none does.
+    0 to 1 (Hamed 2009, doi:10.1016/j.jhydrol.2009.01.040); p is read from Student's t with n* - 3
+    degrees of freedom, as three numbers are estimated: our choice, by the measured size. Only
+    "ar1" holds its level on AR(1) series (``data/test_size.csv``), none on longer memories.
 
-    With gaps, a lag is one of the calendar, and r is taken at the shortest lag L with at least
-    half as many pairs as the lag with most, rho as its L-th root: a series observed every second
-    year gets the result of the shorter series.
+    With gaps, lags are of the calendar, and rho is the L-th root of r at the shortest lag L with at
+    least half the pairs of the best: every second year alone gives what the shorter series gives.
     """
     if method not in METHODS:
         raise ValueError(f"`method` must be one of {METHODS}, got {method!r}")
     steps = np.diff(_position(series, dim))
     if not np.allclose(steps, steps[:1]):
-        raise ValueError(
-            f"`{dim}` must be evenly spaced, because lags are counted in steps, got steps of "
-            f"{steps.min():g} to {steps.max():g}; reindex `series` so that gaps are NaN"
-        )
-    test, position = (
-        partial(_mann_kendall, method=method),
-        np.arange(series.sizes[dim], dtype=float),
-    )
+        text = f"`{dim}` must be evenly spaced, got steps of {steps.min():g} to {steps.max():g}"
+        raise ValueError(f"{text}; lags are counted in steps: reindex `series`, with gaps as NaN")
+    test = partial(_mann_kendall, method=method)
+    position = np.arange(series.sizes[dim], dtype=float)
     return _per_cell(test, series, dim, position, ["p_value", "z", "score", "tau"])
 
 
@@ -150,19 +143,17 @@ def false_discovery_rate(p_value, *, alpha=0.10):
 def trend(theta, period, *, baseline=None, standard_deviation=None, mean=annual_mean, test=True):
     """``slope`` (Theil-Sen) of yearly means per decade and ``p_value`` (Mann-Kendall, "ar1").
 
-    `theta` is the water content in m3 m-3, one value per month along ``time``, `period` the first
-    and last year, both included, and `mean` takes months to years: ``seasonal_mean`` adds the
-    dimension ``season``. With a `baseline` the trend is that of the index :func:`smcore.ssmi.ssmi`
-    with its `standard_deviation`. Without `test` there is no ``p_value``.
+    `theta` is in m3 m-3, by months along ``time``, `period` the first and last year, and `mean`
+    takes months to years: ``seasonal_mean`` adds ``season``. With a `baseline` the trend is that of
+    the index :func:`smcore.ssmi.ssmi` with its `standard_deviation`. ``p_value`` only by `test`.
     """
     if baseline is None and standard_deviation is not None:
         raise ValueError("`standard_deviation` is that of an index: give its `baseline`, too")
-    monthly = theta
     if baseline is not None:
-        monthly = ssmi(theta, baseline=baseline, standard_deviation=standard_deviation)
-    yearly = mean(monthly).sel(year=slice(*map(int, period)))
+        theta = ssmi(theta, baseline=baseline, standard_deviation=standard_deviation)
+    yearly = mean(theta).sel(year=slice(*map(int, period)))
     result = (10 * theil_sen(yearly)["slope"]).to_dataset(name="slope")
-    result["slope"].attrs = {"units": _per("decade", monthly.attrs.get("units", ""))}
+    result["slope"].attrs = {"units": _per("decade", theta.attrs.get("units", ""))}
     if test:
         result["p_value"] = mann_kendall(yearly)["p_value"]
     return result
@@ -175,23 +166,19 @@ def _per(step, units):
 def _position(series, dim):
     """The coordinate of `dim`, numeric and ascending."""
     if dim not in series.dims:
-        raise ValueError(
-            f"`dim` must be a dimension of `series`, got {dim!r}, not in {series.dims}"
-        )
+        raise ValueError(f"`dim` must be a dimension of `series`, got {dim!r}, not {series.dims}")
     position = series[dim].values
     if position.dtype.kind not in "iuf" or not (np.diff(position) > 0).all():
-        raise ValueError(
-            f"`{dim}` must be numeric and ascending, got {position.dtype} from {position[0]} to "
-            f"{position[-1]}; take annual or seasonal means first"
-        )
+        got = f"{position.dtype} from {position[0]} to {position[-1]}"
+        text = f"`{dim}` must be numeric and ascending, got {got}"
+        raise ValueError(f"{text}; take annual or seasonal means first")
     return position.astype(float)
 
 
 def _per_cell(function, series, dim, position, names):
     """Results of a function, by name, for the cells with at least three valid points.
 
-    It takes values (cells, points), the slopes of all pairs (cells, pairs), which it may reorder,
-    and the number of valid points (cells).
+    Of values (cells, points), slopes of all pairs (cells, pairs), its to reorder, and valid points.
     """
     # a batch system may allow fewer cores than there are, and says so on Linux only
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -253,10 +240,7 @@ def _differences(values, out):
 
 
 def _select(slopes, ranks):
-    """Values that would stand at `ranks`, (cells, ranks), if each row of `slopes` were sorted.
-
-    Sorts, in place, what lies between the lowest and the highest of all ranks; NaN comes last.
-    """
+    """Values at `ranks`, (cells, ranks), of each row of `slopes`, sorted in part here, NaN last."""
     first, last = ranks.min(), ranks.max()
     slopes.partition(first, axis=1)  # numpy vectorises it for one rank at a time
     slopes[:, first:].partition(last - first, axis=1)
@@ -290,50 +274,41 @@ def _score_variance(values, n):
 def _mann_kendall(values, slopes, n, method):
     number = n * (n - 1) // 2
     score = np.subtract(slopes > 0, slopes < 0, dtype=np.int8).sum(axis=1)
-    variance = _score_variance(values, n)
-    freedom = np.full(n.shape, np.inf)  # degrees of freedom of Student's t
+    factor, freedom = 1, np.inf  # of the variance, and of Student's t
     if method != "original":
         ranks = np.stack([(number - 1) // 2, number // 2], axis=1)
         slope = _select(slopes, ranks).mean(axis=1)
         # from 1, as in pymannkendall: rounding decides which two values are tied
         detrended = values - np.arange(1, values.shape[1] + 1) * slope[:, None]
-        if method == "hamed_rao":
-            variance *= _hamed_rao_factor(detrended)
-        else:
-            factor = _ar1_factor(values, detrended)
-            variance *= factor
-            freedom = n / factor - 3
-
+    if method == "hamed_rao":
+        factor = _hamed_rao_factor(detrended, n[:, None])
+    if method == "ar1":
+        factor = _ar1_factor(values, detrended, n[:, None])
+        freedom = n / factor - 3
+    variance = factor * _score_variance(values, n)
     variance = np.where(variance > 0, variance, np.nan)
     z = np.where(score == 0, 0, (score - np.sign(score)) / np.sqrt(variance))
     p_value = np.where(freedom > 0, 2 * stdtr(freedom, -abs(z)), 1)
     return p_value, z, score, score / number
 
 
-def _hamed_rao_factor(detrended):
+def _hamed_rao_factor(detrended, n):
     """n/n* of Hamed and Rao (1998): how much autocorrelation inflates the score's variance."""
-    present = np.isfinite(detrended)
-    n = present.sum(axis=1, keepdims=True)
     ranks = rankdata(detrended, axis=1, nan_policy="omit") - (n + 1) / 2  # less their mean
-    covariance = _lagged_products(np.where(present, ranks, 0))
+    covariance, m = _at_lags(ranks)
     # all ranks equal: no autocorrelation
     r = covariance / np.where(covariance[:, :1] > 1e-6, covariance[:, :1], np.inf)
-    m = _pairs_at_lags(present)
     weight = 2 * m * (m - 1) * (m - 2) / (n * (n - 1) * (n - 2))
     significant = abs(r) > ndtri(0.975) / np.sqrt(n)
     return 1 + (weight * np.where(significant, r, 0))[:, 1:].sum(axis=1)
 
 
-def _ar1_factor(values, detrended):
+def _ar1_factor(values, detrended, n):
     """n/n* of Yue and Wang (2004) for an AR(1) process, its autocorrelation without bias."""
-    present = np.isfinite(detrended)
-    n = present.sum(axis=1, keepdims=True)
-    mean = np.nanmean(detrended, axis=1, keepdims=True)
-    covariance = _lagged_products(np.where(present, detrended - mean, 0))
+    covariance, m = _at_lags(detrended - np.nanmean(detrended, axis=1, keepdims=True))
     rounding = n * (1e-12 * np.nanmax(abs(values), axis=1, keepdims=True)) ** 2
     # a straight line leaves only rounding: no autocorrelation
     variance = np.where(covariance[:, :1] > rounding, covariance[:, :1], np.inf) / n
-    m = _pairs_at_lags(present)
     most = m[:, 1:].max(axis=1, keepdims=True)
     lag = 1 + (2 * m[:, 1:] >= most).argmax(axis=1, keepdims=True)
     r = np.take_along_axis(covariance, lag, axis=1) / np.take_along_axis(m, lag, axis=1) / variance
@@ -342,15 +317,14 @@ def _ar1_factor(values, detrended):
     return 1 + 2 / n[:, 0] * (m[:, 1:] * rho**lags).sum(axis=1)
 
 
+def _at_lags(values):
+    """Sums of values[t] * values[t + lag], and numbers of such pairs, at the lags 0 to n - 1."""
+    present = np.isfinite(values)
+    counted = present[:1] if present.all() else present  # mostly the same for all cells
+    return _lagged_products(np.where(present, values, 0)), np.round(_lagged_products(counted))
+
+
 def _lagged_products(values):
-    """Sum of values[t] * values[t + lag] for the lags 0 to n - 1, by Fourier transform."""
     length = values.shape[1]
     spectrum = np.fft.rfft(values, 2 * length, axis=1)  # padded, so that the ends do not meet
     return np.fft.irfft(abs(spectrum) ** 2, 2 * length, axis=1)[:, :length]
-
-
-def _pairs_at_lags(present):
-    """Number of pairs at the lags 0 to n - 1: n - lag where no value is missing."""
-    if present.all():
-        present = present[:1]  # the same for all cells
-    return np.round(_lagged_products(present))

@@ -10,6 +10,8 @@ from smcore.prepared import open_predictors, open_reference, open_static, stored
 from smcore.product import open_product
 from smcore.store import fresh, recipe, write_dataset
 
+SCORES = list(metrics.BETTER)
+
 BASELINES = {  # id: (function, options)
     "ensemble_mean": (baselines.ensemble_mean, {}),
     "bias_removed": (baselines.bias_removed, {}),
@@ -20,7 +22,6 @@ BASELINES = {  # id: (function, options)
     "quantile_delta_mapping": (baselines.quantile_delta_mapping, {}),
     "ridge": (baselines.ridge, {}),
 }
-SCORES = ["skill", "mae", "rmsd", "ubrmsd", "bias", "correlation"]
 
 
 def open_estimates(study):
@@ -59,15 +60,15 @@ def open_estimates(study):
     return xr.DataArray(values, coords, dims, attrs={"units": "m3 m-3"}), reference.where(common)
 
 
-def score_table(estimates, reference, *, weights, baseline="climatology", seed=0):
+def score_table(estimates, reference, *, weights, seed=0):
     """Pooled scores of the estimates, with `weights` of the cells, along dataset and score.
 
     ``value``; ``low`` and ``high``, the 95 % interval over years drawn with replacement; ``ahead``:
     whether the value is the best and the interval of its difference from every other dataset
-    excludes zero (never in ``bias``). ``skill`` is ``1 - MSE / MSE`` of `baseline`.
+    excludes zero (never in ``bias``). ``skill`` is ``1 - MSE / MSE`` of the climatology.
     """
     drawn, value = (
-        scores.assign(skill=1 - (scores["rmsd"] / scores["rmsd"].sel(dataset=baseline)) ** 2)
+        scores.assign(skill=1 - (scores["rmsd"] / scores["rmsd"].sel(dataset="climatology")) ** 2)
         .to_array("score")
         .sel(score=SCORES)
         .drop_attrs()
@@ -76,7 +77,7 @@ def score_table(estimates, reference, *, weights, baseline="climatology", seed=0
             metrics.pooled_scores(estimates, reference, weights=weights),
         )
     )
-    sign = xr.DataArray([1, -1, -1, -1, 0, 1], {"score": SCORES}, "score")
+    sign = pd.Series(metrics.BETTER).rename_axis("score").to_xarray()
     best = (sign * value).fillna(-np.inf).argmax("dataset")
     gap = sign * (drawn.isel(dataset=best, drop=True) - drawn)
     beaten = (gap.quantile(0.025, "resample", skipna=False) > 0) | gap.isnull().all("resample")
@@ -110,14 +111,13 @@ def paired_differences(estimates, reference, *, weights, of, against, score="rms
 
 
 def _with_interval(value, drawn):
-    bounds = metrics.confidence_interval(drawn)
-    ends = {bound: bounds.sel(bound=bound, drop=True) for bound in ("low", "high")}
-    return xr.Dataset({"value": value, **ends})
+    ends = metrics.confidence_interval(drawn).to_dataset("bound")
+    return value.to_dataset(name="value").assign(ends)
 
 
-def coverage(years, *, trials=2000):
+def coverage(years):
     """In how many % of samples of normal noise the interval over draws of years holds the mean."""
-    normal = np.random.default_rng(0).standard_normal((years, trials))
+    normal = np.random.default_rng(0).standard_normal((years, 2000))
     drawn = metrics.bootstrap_years(xr.DataArray(normal, dims=("year", "trial")), seed=0)
     low, high = metrics.confidence_interval(drawn)
     return 100 * float(((low < 0) & (high > 0)).mean())
@@ -139,14 +139,14 @@ def error_shares(errors, area, masks):
 
 def anatomy(estimates, reference, *, weights):
     """Parts of the mean squared error in %, and spatial correlations, of each dataset."""
-    found = {}
-    for name in estimates["dataset"].values:
-        field = estimates.sel(dataset=name)
-        parts = metrics.mse_decomposition(field, reference, dim=reference.dims, weights=weights)
-        shares = 100 * parts[["bias", "variance", "phase"]] / parts["mse"]
+
+    def of_one(field):
+        parts = metrics.mse_decomposition(field, reference, weights=weights)
         of_space = metrics.spatial_correlation(field, reference, weights=weights)
-        found[name] = shares.merge(of_space, compat="override")
-    return metrics.together(found)
+        shares = 100 * parts[["bias", "variance", "phase"]] / parts["mse"]
+        return shares.merge(of_space, compat="override")
+
+    return metrics.each(of_one, estimates)
 
 
 def at_sites(fields, sites, area):
@@ -154,16 +154,16 @@ def at_sites(fields, sites, area):
 
     On a corner of the grid of the four around it, weighted with their `area`. `fields` by name.
     """
-    step = float(abs(area["lat"][1] - area["lat"][0]))
+    reach = 0.51 * float(abs(area["lat"][1] - area["lat"][0]))
     masks = {
-        name: (abs(area["lat"] - lat) < 0.51 * step) & (abs(area["lon"] - lon) < 0.51 * step)
+        name: (abs(area["lat"] - lat) < reach) & (abs(area["lon"] - lon) < reach)
         for name, (lon, lat) in sites.items()
     }
     return region_series(fields, metrics.together(masks, dim="site"), area)
 
 
 def region_series(fields, masks, area):
-    """Means of datasets (by name) over boolean masks, with the dimensions dataset, site, time."""
+    """Means of datasets, by name, over boolean masks: dataset, time and the dimension of these."""
     weights = masks * area
     series = {name: field.weighted(weights).mean(["lat", "lon"]) for name, field in fields.items()}
     return metrics.together(series).assign_attrs(units="m3 m-3", long_name="water content")
@@ -179,14 +179,11 @@ def outside_training(predictors, land, *, train_period):
     one lies outside the first range with probability 2/(n + 1).
     """
     inside = baselines.in_train_period(predictors, train_period, "predictors")
-    of_month = inside.groupby("time.month")
-    by_month = [
-        (here < of_month[month].min("time")) | (here > of_month[month].max("time"))
-        for month, here in predictors.groupby("time.month")
-    ]
+    of_month, month = inside.groupby("time.month"), predictors["time"].dt.month
+    low, high = (one.sel(month=month) for one in (of_month.min("time"), of_month.max("time")))
     over_land, whole = inside.where(land > 0), ["time", "lat", "lon"]
     ranges = {
-        "cell and month": xr.concat(by_month, "time").sortby("time"),
+        "cell and month": (predictors < low) | (predictors > high),
         "whole source": (predictors < over_land.min(whole)) | (predictors > over_land.max(whole)),
     }
     both = metrics.together(ranges, dim="range")
@@ -206,14 +203,13 @@ def moisture_regimes(theta, area, *, high):
         weight = (rest * area).transpose(*theta.dims)
     order = np.argsort(theta.where(rest).values, axis=None)  # missing values last
     weight = weight.values.ravel()[order]
-    before = np.cumsum(weight) - weight / 2
     third = np.empty(order.size, int)
-    third[order] = np.minimum(3 * before / max(weight.sum(), 1e-300), 2)
+    third[order] = np.minimum(3 * (weight.cumsum() - weight / 2) / max(weight.sum(), 1e-300), 2)
     third = theta.copy(data=third.reshape(theta.shape))
-    thirds = {
-        f"{name} third": rest & (third == n) for n, name in enumerate(("dry", "middle", "wet"))
-    }
-    regimes = metrics.together({"high land": valid & high} | thirds, dim="region")
+    regimes = {"high land": valid & high}
+    for number, name in enumerate(("dry", "middle", "wet")):
+        regimes[f"{name} third"] = rest & (third == number)
+    regimes = metrics.together(regimes, dim="region")
     return regimes.drop_attrs().rename("regime").sel(region=regimes.any(theta.dims))
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 @dataclass(frozen=True)
 class YNetConfig:
-    """Sizes and choices of the network; the last three are no part of the published one."""
+    """Sizes and choices of the network; without its last two it is not the published one."""
 
     in_channels: int = 25  # one per source
     auxiliary_channels: int = 2  # static fields on the fine grid
@@ -74,6 +74,9 @@ class YNet(nn.Module):
         self.config = config
         c, f = config.in_channels, config.features
         self.extractor = _Extractor(config)
+        self.upsample = nn.Upsample(
+            scale_factor=config.scale_factor, mode="bilinear", align_corners=False
+        )
         self.before_upsampling = _convolution(c, c)
         self.after_upsampling = _convolution(c, c)
         self.fusion = _convolution(2 * c + config.auxiliary_channels, f)
@@ -82,25 +85,20 @@ class YNet(nn.Module):
 
     def forward(self, predictors, auxiliary):
         features = self.extractor(predictors)  # (batch, source, lat, lon)
-        x = self._upsample(F.relu(self.before_upsampling(features)))
+        x = self.upsample(F.relu(self.before_upsampling(features)))
         x = F.relu(self.after_upsampling(x))  # (batch, source, s lat, s lon)
-        x = torch.cat([x, auxiliary, self._upsample(predictors)], dim=1)
+        x = torch.cat([x, auxiliary, self.upsample(predictors)], dim=1)
         x = self.dropout(F.relu(self.fusion(x)))  # (batch, feature, s lat, s lon)
         with torch.autocast(x.device.type, enabled=False):  # bfloat16 would round theta to 1e-3
             return self.output(x.float())  # (batch, 1, s lat, s lon)
-
-    def _upsample(self, x):
-        return F.interpolate(
-            x, scale_factor=self.config.scale_factor, mode="bilinear", align_corners=False
-        )
 
 
 def initialise_he(network):
     """He initialisation, which keeps the variance of the activations through the ReLUs.
 
     With the default a third to a half of the units are dead after 15 layers (He, Zhang, Ren and Sun
-    2015, https://doi.org/10.1109/ICCV.2015.123). The last layer starts at zero: the untrained
-    network gives the mean of the reference.
+    2015, https://doi.org/10.1109/ICCV.2015.123). The last layer starts at zero, which gives the
+    mean of the reference.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):

@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+import re
 import threading
 import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 
 class Server(ThreadingHTTPServer):
@@ -42,180 +43,129 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *arguments):
         pass
 
-    def answer(self, status, body=b"", **headers):
+    def answer(self, status, body=b"", kind="application/octet-stream"):
         self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
     def answer_json(self, status, values):
-        self.answer(status, json.dumps(values).encode(), Content_Type="application/json")
+        self.answer(status, json.dumps(values).encode(), "application/json")
+
+    def body(self):
+        return json.loads(self.rfile.read(int(self.headers["Content-Length"])))
 
 
-class DataNode(Server):
-    """A THREDDS file server: ranges, and faults by path.
+class FileServer(Server):
+    """Files over HTTP: a folder below `root`, and single files; with faults by path.
 
-    `faults[path]` is a list of names, one for each request to come: ``"busy"`` (503 with
-    Retry-After), ``"cut"`` (the connection ends in the middle), ``"slow"`` (no answer within
-    `patience`), ``"page"`` (an HTML page with status 200), ``"no range"`` (the whole file,
-    whatever was asked), ``"gone"`` (404), ``"chunked"`` and ``"chunked page"`` (in pieces,
-    without a length), ``"endless"`` (without a length, 20 MB more than the file has).
+    `faults[path]` is a list of names, one for each request to come: ``"busy"`` (503), ``"cut"``
+    (the connection ends in the middle), ``"stalled"`` (no answer within `patience`), ``"page"``
+    (an HTML page with status 200), ``"gone"`` (404), ``"refused"`` (403), ``"wrong"`` (as many
+    other bytes).
     """
 
-    def __init__(self, *, patience=2.0, retry_after="1"):
-        super().__init__(_DataHandler)
-        self.files, self.faults, self.served = {}, {}, {}
-        self.requests, self.times = [], []
-        self.patience, self.retry_after = patience, retry_after
-        self.now, self.most = 0, 0  # requests at once
+    def __init__(self, root=None, *, patience=2.0):
+        super().__init__(_FileHandler)
+        self.root, self.files, self.faults, self.requests = root, {}, {}, []
+        self.patience = patience
 
     def put(self, path, content):
         """Offer a file; returns its URL."""
         self.files[path] = content
         return f"{self.address}/{path}"
 
+    def content(self, path):
+        """What lies at a path, or None."""
+        if path in self.files or self.root is None:
+            return self.files.get(path)
+        file = self.root / path
+        return file.read_bytes() if file.is_file() else None
 
-class _DataHandler(_Handler):
+
+class _FileHandler(_Handler):
     def do_GET(self):
-        node = self.server
-        path = self.path.lstrip("/")
-        with node.lock:
-            node.requests.append((path, self.headers.get("Range"), self.headers.get("If-Range")))
-            node.times.append(time.monotonic())
-            node.now += 1
-            node.most = max(node.most, node.now)
-            faults = node.faults.get(path, [])
-            fault = faults.pop(0) if faults else None
-        try:
-            self._serve(node, path, fault)
-        finally:
-            with node.lock:
-                node.now -= 1
-
-    def _serve(self, node, path, fault):
-        if fault == "busy":
-            return self.answer(503, Retry_After=node.retry_after)
-        if fault == "page":
-            return self.answer(200, b"<html>maintenance</html>", Content_Type="text/html")
-        if fault == "gone" or path not in node.files:
+        server, path = self.server, urlsplit(self.path).path.lstrip("/")
+        with server.lock:
+            server.requests.append(path)
+            fault = server.faults[path].pop(0) if server.faults.get(path) else None
+        content = server.content(path)
+        if content is None or fault == "gone":
             return self.answer(404)
-        if fault == "slow":
-            time.sleep(node.patience)
+        if fault in ("busy", "refused"):
+            return self.answer({"busy": 503, "refused": 403}[fault])
+        if fault == "page":
+            return self.answer(200, b"<html>maintenance</html>", "text/html")
+        if fault == "stalled":
+            time.sleep(server.patience)
             self.close_connection = True
             return None
-        content = node.files[path]
-        tag = f'"{hashlib.md5(content).hexdigest()}"'
-        first, status = 0, 200
-        asked = self.headers.get("Range")
-        same = self.headers.get("If-Range", tag) == tag
-        if asked and same and fault not in ("no range", "chunked page"):
-            first, status = int(asked.removeprefix("bytes=").rstrip("-")), 206
-        rest = content[first:]
-        self.send_response(status)
-        self.send_header("ETag", tag)
-        if status == 206:
-            last = len(content) - 1
-            self.send_header("Content-Range", f"bytes {first}-{last}/{len(content)}")
-        if fault in ("chunked", "chunked page"):
-            if fault == "chunked page":
-                self.send_header("Content-Type", "text/html; charset=utf-8")
-            self.send_header("Transfer-Encoding", "chunked")
-            rest = b"%x\r\n%b\r\n0\r\n\r\n" % (len(rest), rest)
-        elif fault == "endless":
-            rest += bytes(20_000_000)
-            self.close_connection = True
-        else:
-            self.send_header("Content-Length", str(len(rest)))
+        if fault == "wrong":
+            content = bytes(255 - byte for byte in content)
+        if fault != "cut":
+            return self.answer(200, content)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        if fault == "cut":
-            rest = rest[: len(rest) // 2]
-            self.close_connection = True
-        with node.lock:
-            node.served[path] = node.served.get(path, 0) + len(rest)
-        self.wfile.write(rest)
+        self.wfile.write(content[: len(content) // 2])
+        self.close_connection = True
         return None
 
 
-class IndexNode(Server):
-    """The search service of ESGF over `records`, in pages of at most `page`."""
+class Index(Server):
+    """The index of ESGF at Globus Search, as intake-esgf asks it: `records`, and `status`."""
 
-    def __init__(self, *, page=2):
+    def __init__(self):
         super().__init__(_IndexHandler)
-        self.address += "/esg-search/search"
-        self.records, self.queries, self.page = [], [], page
-        # "page": HTML instead of JSON; "down": status 503; "odd": JSON of another kind
-        self.broken = None
+        self.records, self.queries, self.status = [], [], 200
+
+    def publish(self, name, content, *urls, version="20190101", **changes):
+        """Put a file and its data set into the index."""
+        variable, table, source, experiment, member, grid, _ = name.split("_")
+        activity = "CMIP" if experiment == "historical" else "ScenarioMIP"
+        folders = [activity, "TEST", source, experiment, member, table, variable, grid]
+        dataset = f"CMIP6.{'.'.join(folders)}.v{version}|{urlsplit(urls[0]).netloc}"
+        facets = ["activity_drs", "institution_id", "source_id", "experiment_id", "member_id"]
+        facets += ["table_id", "variable_id", "grid_label"]
+        common = {facet: [value] for facet, value in zip(facets, folders)}
+        common |= {"project": ["CMIP6"], "mip_era": ["CMIP6"], "retracted": False, "latest": True}
+        common |= {"data_node": urlsplit(urls[0]).netloc, "version": version}
+        template = "%(root)s/%(mip_era)s/" + "/".join(f"%({facet})s" for facet in facets)
+        file = {
+            "type": "File",
+            "title": name,
+            "dataset_id": dataset,
+            "directory_format_template_": [f"{template}/%(version)s"],
+            "size": len(content),
+            "checksum": [hashlib.sha256(content).hexdigest()],
+            "checksum_type": ["SHA256"],
+            "url": [f"{url}|application/netcdf|HTTPServer" for url in urls],
+        }
+        size = {"type": "Dataset", "size": len(content), "number_of_files": 1}
+        self.records.append((dataset, common | size | changes))
+        self.records.append((f"{dataset}.{name}", common | file | changes))
 
 
 class _IndexHandler(_Handler):
-    def do_GET(self):
-        index = self.server
-        query = {key: values for key, values in parse_qs(urlsplit(self.path).query).items()}
+    def do_POST(self):
+        index, query = self.server, self.body()
+        wanted = {one["field_name"]: one["values"] for one in query["filters"]}
         with index.lock:
-            index.queries.append(query)
-        if index.broken == "page":
-            return self.answer(200, b"<html>moved</html>", Content_Type="text/html")
-        if index.broken == "down":
-            return self.answer(503)
-        if index.broken == "odd":
-            return self.answer_json(200, {"response": {"numFound": "many", "docs": {}}})
-        paging = {"offset", "limit", "format", "type"}
+            index.queries.append(wanted)
+        if index.status != 200:
+            return self.answer_json(index.status, {"code": "X", "message": "closed for repairs"})
         found = [
-            record
-            for record in index.records
-            if not isinstance(record, dict)
-            or all(
-                _solr(record.get(key)) == values[-1]
-                for key, values in query.items()
-                if key not in paging
-            )
+            {"subject": subject, "entries": [{"content": content}]}
+            for subject, content in dict(index.records).items()
+            if all(_plain(content.get(key)) in values for key, values in wanted.items())
         ]
-        first = int(query["offset"][0])
-        size = min(int(query["limit"][0]), index.page)
-        docs = found[first : first + size]
-        answer = {"numFound": len(found), "start": first, "docs": docs}
-        return self.answer_json(200, {"responseHeader": {"status": 0}, "response": answer})
+        answer = {"gmeta": found, "count": len(found), "total": len(found)}
+        return self.answer_json(200, answer | {"has_next_page": False, "marker": None})
 
 
-def _solr(value):
-    value = value[0] if isinstance(value, list) else value
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def record(file_name, content, url, *, institution="TEST", version="20190101", **changes):
-    """The record of a file as an index holds it: most fields are lists of one."""
-    variable, table, source, experiment, member, grid, _ = file_name.split("_")
-    activity = "CMIP" if experiment == "historical" else "ScenarioMIP"
-    name = [activity, institution, source, experiment, member, table, variable, grid]
-    node = urlsplit(url).netloc
-    return {
-        "project": ["CMIP6"],
-        "title": file_name,
-        "dataset_id": f"CMIP6.{'.'.join(name)}.v{version}|{node}",
-        "version": "1",
-        "latest": True,
-        "replica": False,
-        "activity_id": [activity],
-        "institution_id": [institution],
-        "source_id": [source],
-        "experiment_id": [experiment],
-        "variant_label": [member],
-        "member_id": [member],
-        "table_id": [table],
-        "variable_id": [variable],
-        "grid_label": [grid],
-        "data_node": node,
-        "size": len(content),
-        "checksum": [hashlib.sha256(content).hexdigest()],
-        "checksum_type": ["SHA256"],
-        "tracking_id": [f"hdl:21.14100/{hashlib.md5(content).hexdigest()}"],
-        "url": [
-            f"{url.replace('fileServer', 'dodsC')}.html|application/opendap-html|OPENDAP",
-            f"{url}|application/netcdf|HTTPServer",
-        ],
-    } | changes
+def _plain(value):
+    return value[0] if isinstance(value, list) else value
 
 
 class ClimateDataStore(Server):
@@ -223,15 +173,16 @@ class ClimateDataStore(Server):
 
     `refuse` (status, title, detail) answers a request at once; `fail` (title, traceback) makes
     its job fail. Either is a function of the request's inputs that gives None where all is well.
+    A job is made after `queue` questions for it, at most two.
     """
 
-    def __init__(self, key):
+    def __init__(self, key, files):
         super().__init__(_StoreHandler)
-        self.key, self.inputs, self.polls = key, {}, {}
+        self.key, self.files, self.inputs, self.polls = key, files, {}, {}
+        self.queue = 0
         self.refuse = self.fail = lambda inputs: None
         self.content = lambda inputs: b"CDF\x01" + json.dumps(inputs).encode()
         self.catalogue = (200, {"messages": []})  # asked for first, and refused without harm
-        self.node = None  # a DataNode that serves the results
 
 
 class _StoreHandler(_Handler):
@@ -243,19 +194,17 @@ class _StoreHandler(_Handler):
         return {"jobID": str(number), "status": status, "metadata": {}, "links": links}
 
     def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        store = self.server
+        inputs, store = self.body()["inputs"], self.server
         if self.headers.get("PRIVATE-TOKEN") != store.key:
-            return self.answer_json(
-                401, {"title": "authentication failed", "detail": "operation not allowed"}
-            )
-        refusal = store.refuse(body["inputs"])
+            refusal = 401, "authentication failed", "operation not allowed"
+        else:
+            refusal = store.refuse(inputs)
         if refusal:
             status, title, detail = refusal
             return self.answer_json(status, {"type": "error", "title": title, "detail": detail})
         with store.lock:
             number = str(len(store.inputs))
-            store.inputs[number] = body["inputs"]
+            store.inputs[number] = inputs
         return self.answer_json(201, self._job(number, "accepted"))
 
     def do_GET(self):
@@ -263,23 +212,24 @@ class _StoreHandler(_Handler):
         parts = urlsplit(self.path).path.strip("/").split("/")
         if parts[0] == "catalogue":
             return self.answer_json(*store.catalogue)
-        if parts[:3] == ["retrieve", "v1", "processes"]:
+        if not re.match("/retrieve/v1/(processes|jobs)/", self.path):
+            return self.answer(404)
+        if parts[2] == "processes":
             return self.answer_json(200, {"id": parts[3], "links": []})
         number = parts[3]
         failure = store.fail(store.inputs[number])
         if parts[-1] != "results":
             polls = store.polls[number] = store.polls.get(number, 0) + 1
-            if polls < 3:
+            if polls <= store.queue:
                 return self.answer_json(200, self._job(number, ["accepted", "running"][polls - 1]))
             return self.answer_json(200, self._job(number, "failed" if failure else "successful"))
         if failure:
             title, traceback = failure
             return self.answer_json(400, {"title": title, "traceback": traceback})
         content = store.content(store.inputs[number])
-        url = store.node.put(f"cache/{number}.nc", content)
         asset = {
             "type": "application/netcdf",
-            "href": url,
+            "href": store.files.put(f"cache/{number}.nc", content),
             "file:size": len(content),
             "file:checksum": hashlib.md5(content).hexdigest(),
         }

@@ -20,6 +20,7 @@ from smcore.prepare import prepare
 def nothing_read(monkeypatch):
     """Each test is a process of its own in what it has read."""
     monkeypatch.setattr(store, "_read", {})
+    monkeypatch.setattr(store, "_asked", {})
 
 
 @pytest.fixture(scope="session")

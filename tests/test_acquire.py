@@ -1,14 +1,11 @@
 """Everything here talks to servers on this machine; the archives themselves are never asked."""
 
 import errno
-import hashlib
-import json
 import logging
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import namedtuple
 from contextlib import ExitStack
@@ -18,72 +15,117 @@ import pandas as pd
 import pytest
 import xarray as xr
 import yaml
-from archive_servers import ClimateDataStore, DataNode, IndexNode, record, serving
+from archive_servers import ClimateDataStore, FileServer, Index, serving
 
-from smcore import acquire
+from smcore import acquire, cds, cloud, cmip6, store
 from smcore.config import PROFILES, ROOT, Study
 
 KEY = "0f1e2d3c-secret-key"
 MODELS = pd.read_csv(ROOT / "data" / "cmip6_models.csv").set_index("source_id")
-YEARS = acquire.YEARS
 AREA = "lat17to55_lon70to138"  # the domain of the profile, and a degree on each side
-HISTORICAL = ("185001-194912", "195001-201412")
+PERIODS = {
+    "historical": ["2001", "2004"],
+    "future": ["2005", "2007"],
+    "train": ["2001", "2002"],
+    "validation": ["2003", "2003"],
+    "test": ["2004", "2004"],
+    "baseline": ["2001", "2004"],
+    "change": [["2005", "2007"]],
+}
+HISTORICAL, FUTURE = ("2000-01", "2004-12"), ("2005-01", "2008-12")  # what the archives have
 
 
-def leftovers(folder):
-    """Hidden files below a folder that are no records: parts of what was not finished."""
-    return [path for path in folder.glob("**/.*") if path.suffix != ".made"]
-
-
-def _content(seed, size=300_000):
-    return np.random.default_rng(seed).bytes(size)
+def globe(source_id, experiment_id, months, *, tracking_id="hdl:21.14100/one\nhdl:21.14100/two"):
+    """A series as a centre writes it: the globe in cells of 5 degrees, 0..360, 365 days a year."""
+    row = MODELS.loc[source_id]
+    first = np.arange(len(months)) * 365 / 12 + (months[0].year - 1850) * 365
+    first += (months[0].month - 1) * 365 / 12
+    lat, lon = np.arange(-87.5, 90, 5), np.arange(2.5, 360, 5)
+    values = np.random.default_rng(len(source_id)).uniform(5, 40, (len(months), 36, 72))
+    values[:, :, lon > 200] = np.nan  # an ocean
+    attributes = {"units": "kg m-2", "cell_methods": "area: mean where land time: mean"}
+    data = xr.Dataset(
+        {
+            "mrsos": (("time", "lat", "lon"), values.astype("float32"), attributes),
+            "time_bnds": (("time", "bnds"), np.stack([first, first + 365 / 12], axis=1)),
+            "lat_bnds": (("lat", "bnds"), np.stack([lat - 2.5, lat + 2.5], axis=1)),
+        },
+        {"time": first + 15, "lat": lat, "lon": lon, "depth": 0.05, "type": "land"},
+    )
+    units = {"units": "days since 1850-01-01", "calendar": "noleap", "bounds": "time_bnds"}
+    data["time"].attrs = units
+    member = row["member_hist" if experiment_id == "historical" else "member_ssp"]
+    facets = {"source_id": source_id, "experiment_id": experiment_id, "variant_label": member}
+    data.attrs = facets | {"grid_label": row["grid_label"], "tracking_id": tracking_id}
+    data.attrs["license"] = "CMIP6 data ... Creative Commons Attribution 4.0 International License"
+    return data
 
 
 class Archive:
-    """Two data nodes, an index and a Climate Data Store, and a study that uses them."""
+    """The servers of the three archives, and a study that uses them."""
 
-    def __init__(self, enter, directory, monkeypatch):
-        self.enter, self.directory, self.monkeypatch = enter, directory, monkeypatch
-        self.node, self.mirror = enter(DataNode()), enter(DataNode())
-        self.index = enter(IndexNode())
-        self.store = enter(ClimateDataStore(KEY))
-        self.store.node = enter(DataNode())
-        self.contents = {}
-        self.ask(self.index)
-
-    def ask(self, *nodes):
-        self.monkeypatch.setattr(acquire, "INDEX_NODES", tuple(node.address for node in nodes))
+    def __init__(self, enter, directory):
+        self.directory, self.rows = directory, []
+        self.cloud = enter(FileServer(directory / "cloud"))
+        self.node, self.mirror = enter(FileServer()), enter(FileServer())
+        self.index, self.files = enter(Index()), enter(FileServer())
+        self.cds = enter(ClimateDataStore(KEY, self.files))
 
     def study(self, *sources, **overrides):
-        options = {"directory": str(self.directory), "experiments": ["ssp585"]} | overrides
-        return Study.load("paper", sources=list(sources), **options)
+        options = {"directory": str(self.directory / "data"), "experiments": ["ssp585"]}
+        options |= {"periods": PERIODS, "sources": [*sources]}
+        return Study.load("paper", **(options | overrides))
 
-    def publish(self, source_id, experiment_id, span, *, copies=1, **changes):
-        """Put a file on the first data node, or on both, and into the index."""
-        row = MODELS.loc[source_id]
-        member = row["member_hist" if experiment_id == "historical" else "member_ssp"]
-        grid = row["grid_label"]
-        name = f"mrsos_Lmon_{source_id}_{experiment_id}_{member}_{grid}_{span}.nc"
-        content = self.contents.setdefault(name, _content(len(self.contents)))
-        for node, replica in [(self.node, False), (self.mirror, True)][:copies]:
-            url = node.put(f"thredds/fileServer/{name}", content)
-            entry = record(name, content, url, replica=replica, **changes)
-            self.index.records.append(entry)
-        return f"thredds/fileServer/{name}"
+    def put(self, data, name="mrsos", *, table_id="Lmon", version="20190101"):
+        """A Zarr group in the cloud store, and its row in the catalogue; returns its path."""
+        facets = [data.attrs[key] for key in ("source_id", "experiment_id", "variant_label")]
+        activity = "CMIP" if facets[1] == "historical" else "ScenarioMIP"
+        folders = [activity, "TEST", *facets, table_id, name, data.attrs["grid_label"]]
+        path = f"cmip6/CMIP6/{'/'.join(folders)}/v{version}"
+        chunks = {name: {"chunks": (12, 36, 72)[-data[name].ndim :]}}
+        options = {"zarr_format": 2, "consolidated": True, "encoding": chunks}
+        data.to_zarr(self.cloud.root / path, **options)
+        self.rows.append([*folders, f"gs://{path}/", "", version])
+        columns = [*acquire.FOLDERS, "zstore", "dcpp_init_year", "version"]
+        table = pd.DataFrame(self.rows, columns=columns)
+        table = table.rename(columns={"variant_label": "member_id"})
+        table.to_csv(self.cloud.root / cloud.CATALOGUE, index=False)
+        return path
+
+    def put_source(self, source_id, **options):
+        """Both series of a source in the cloud store."""
+        series = {"historical": HISTORICAL, "ssp585": FUTURE}
+        months = {name: pd.date_range(*ends, freq="MS") for name, ends in series.items()}
+        return [self.put(globe(source_id, name, some), **options) for name, some in months.items()]
+
+    def publish(self, source_id, experiment_id, ends, *, copies=1, **changes):
+        """A file on the first data node of ESGF, or on both, and in the index; its path there."""
+        data = globe(source_id, experiment_id, pd.date_range(*ends, freq="MS"))
+        facets = [data.attrs[key] for key in acquire.NAME[2:]]
+        span = "-".join(end.replace("-", "") for end in ends)
+        name = "_".join(["mrsos_Lmon", *facets, f"{span}.nc"])
+        data.drop_vars("type").to_netcdf(self.directory / "file.nc")
+        content = (self.directory / "file.nc").read_bytes()
+        nodes = [self.node, self.mirror][:copies]
+        urls = [node.put(f"thredds/{name}", content) for node in nodes]
+        self.index.publish(name, content, *urls, **changes)
+        return f"thredds/{name}"
 
     def publish_source(self, source_id, **options):
-        historical = self.publish(source_id, "historical", HISTORICAL[1], **options)
-        return historical, self.publish(source_id, "ssp585", "201501-210012", **options)
+        """Both series of a source at ESGF."""
+        historical = self.publish(source_id, "historical", HISTORICAL, **options)
+        return historical, self.publish(source_id, "ssp585", FUTURE, **options)
 
     def found(self):
-        """Names and contents below the directory of CMIP6 files."""
-        return {path.name: path.read_bytes() for path in self.directory.glob("**/mrsos*.nc")}
+        """Names of all that was fetched, without the records."""
+        files = (self.directory / "data").glob("**/*")
+        return sorted(p.name for p in files if p.is_file() and p.suffix != ".made")
 
     def profile(self, study):
         """A profile file of that study, for the command line."""
         raw = yaml.safe_load((PROFILES / "paper.yml").read_text())
-        raw |= {"directory": str(self.directory), "sources": list(study.sources)}
-        raw |= {"experiments": list(study.experiments)}
+        raw |= {"directory": str(study.directory), "sources": [*study.sources]}
+        raw |= {"experiments": [*study.experiments], "periods": PERIODS}
         path = self.directory / "mine.yml"
         path.write_text(yaml.safe_dump(raw))
         return str(path)
@@ -91,21 +133,17 @@ class Archive:
 
 @pytest.fixture
 def archive(tmp_path, monkeypatch):
-    values = {
-        "TIMEOUT": (1, 0.5),
-        "BACKOFF": 0.01,
-        "POLL": (0.01, 0.02),
-        "INTERVAL": 0.05,
-        "YEARS": 33,
-    }
-    for name, value in values.items():
-        monkeypatch.setattr(acquire, name, value)
+    monkeypatch.setattr(cloud, "TIMEOUT", {"sock_connect": 1, "sock_read": 0.5})
+    monkeypatch.setattr(cloud, "PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(cds, "PATIENCE", {"timeout": 0.5, "retry_max": 3, "sleep_max": 0.02})
+    monkeypatch.setattr(cds, "YEARS", 2)
+    monkeypatch.setenv("HOME", str(tmp_path))  # where intake-esgf keeps its notes
     with ExitStack() as stack:
-        archive = Archive(
-            lambda server: stack.enter_context(serving(server)), tmp_path, monkeypatch
-        )
+        archive = Archive(lambda server: stack.enter_context(serving(server)), tmp_path)
+        monkeypatch.setattr(cloud, "SERVICE", f"{archive.cloud.address}/")
+        monkeypatch.setenv("GLOBUS_SDK_SERVICE_URL_SEARCH", archive.index.address)
         credentials = tmp_path / "cdsapirc"
-        credentials.write_text(f"url: {archive.store.address}\nkey: {KEY}\n")
+        credentials.write_text(f"url: {archive.cds.address}\nkey: {KEY}\n")
         monkeypatch.setenv("CDSAPI_RC", str(credentials))
         monkeypatch.delenv("CDSAPI_URL", raising=False)
         monkeypatch.delenv("CDSAPI_KEY", raising=False)
@@ -115,213 +153,181 @@ def archive(tmp_path, monkeypatch):
 @pytest.fixture
 def cmip6_only(archive, monkeypatch):
     """The same with ERA5-Land left out."""
-    monkeypatch.setattr(acquire, "_requests", lambda study: [])
+    monkeypatch.setattr(cds, "pieces", lambda study: [])
     return archive
 
 
-@pytest.fixture
-def one_by_one(cmip6_only, monkeypatch):
-    """The same, one file after the other: the first node is idle, and asked first."""
-    monkeypatch.setattr(acquire, "FILES", 1)
-    return cmip6_only
+def fetched(study, **options):
+    """The plan of a study, after it was fetched."""
+    plan = acquire.plan(study, **options)
+    acquire.download(plan)
+    return plan
 
 
-# What ESGF is asked, and what is made of the answer
+def refusal(study, **options):
+    """What `download` says that could not be fetched."""
+    with pytest.raises(acquire.Unfinished) as caught:
+        fetched(study, **options)
+    return str(caught.value)
 
 
-def test_plan_names_the_files_of_every_series(cmip6_only):
+# The cloud store
+
+
+def test_plan_names_every_series_of_the_cloud_store(cmip6_only):
     study = cmip6_only.study("CanESM5", "MIROC6")
     for source_id in study.sources:
-        cmip6_only.publish_source(source_id)
+        cmip6_only.put_source(source_id)
     plan = acquire.plan(study)
-    assert list(plan.series) == [
+    assert [(one.source, one.part) for one in plan.series] == [
         (source_id, experiment_id)
         for source_id in ("CanESM5", "MIROC6")
         for experiment_id in ("historical", "ssp585")
     ]
-    name = "mrsos_Lmon_MIROC6_ssp585_r1i1p1f1_gn_201501-210012.nc"
-    (file,) = plan.series["MIROC6", "ssp585"]
-    folder = "ScenarioMIP/TEST/MIROC6/ssp585/r1i1p1f1/Lmon/mrsos/gn/v20190101"
-    assert file.path == f"{folder}/{name}"
-    assert file.checksum == hashlib.sha256(cmip6_only.contents[name]).hexdigest()
-    assert file.urls == (f"{cmip6_only.node.address}/thredds/fileServer/{name}",)
     assert plan.missing == {} and plan.notes == []
+    # 18-54 N, 71-137 E and 6 degrees on each side: centres 12.5..57.5 and 67.5..142.5; 4 years
+    assert plan.series[0].size == 4 * 48 * 10 * 16
+    row = next(line for line in plan.describe().splitlines() if "historical" in line)
+    host = cmip6_only.cloud.address.removeprefix("http://")
+    assert row.split() == ["CanESM5", "historical", host, "<", "30.00", "kiB", "CC", "BY", "4.0"]
 
 
-def test_plan_sends_one_value_per_facet(cmip6_only):
-    # the bridge takes only one of several values and knows neither `fields` nor `distrib`
-    cmip6_only.publish_source("CESM2")  # members differ: r1i1p1f1 and r4i1p1f1
-    acquire.plan(cmip6_only.study("CESM2"))
-    asked = {query["experiment_id"][0]: query for query in cmip6_only.index.queries}
-    assert asked["historical"]["variant_label"] == ["r1i1p1f1"]
-    assert asked["ssp585"]["variant_label"] == ["r4i1p1f1"]
-    for query in cmip6_only.index.queries:
-        assert all(len(values) == 1 for values in query.values())
-        assert query["type"] == ["File"] and query["latest"] == ["true"]
-        assert not {"fields", "distrib"} & set(query)
-
-
-def test_plan_reads_all_pages(cmip6_only):
-    spans = [f"{year}01-{year + 4}12" for year in range(1950, 2015, 5)]  # 13, two to a page
-    for span in spans:
-        cmip6_only.publish("CanESM5", "historical", span)
-    cmip6_only.publish("CanESM5", "ssp585", "201501-210012")
-    plan = acquire.plan(cmip6_only.study("CanESM5"))
-    assert len(plan.series["CanESM5", "historical"]) == 13
-    offsets = [q["offset"][0] for q in cmip6_only.index.queries if "historical" in str(q)]
-    assert offsets == [str(n) for n in range(0, 13, 2)]
-
-
-def test_plan_leaves_out_files_beyond_the_period(cmip6_only):
-    for span in HISTORICAL:
-        cmip6_only.publish("MRI-ESM2-0", "historical", span)
-    for span in ("201501-210012", "210101-230012"):
-        cmip6_only.publish("MRI-ESM2-0", "ssp585", span)
-    plan = acquire.plan(cmip6_only.study("MRI-ESM2-0"))
-    assert [file.path[-16:-3] for file in plan.files] == ["195001-201412", "201501-210012"]
-
-
-def test_plan_takes_the_newest_version(cmip6_only):
-    cmip6_only.publish_source("CanESM5", version="20190429")
-    cmip6_only.publish_source("CanESM5", version="20200101")
-    cmip6_only.publish("CanESM5", "ssp585", "201501-210012", version="20210101", retracted=True)
-    cmip6_only.publish("CanESM5", "ssp585", "201501-210012", version="20220101", latest=False)
-    plan = acquire.plan(cmip6_only.study("CanESM5"))
-    assert [file.path.split("/")[-2] for file in plan.files] == ["v20200101", "v20200101"]
-
-
-def test_plan_takes_the_version_that_the_profile_names(cmip6_only):
-    cmip6_only.publish_source("CanESM5", version="20200101")
-    cmip6_only.publish("CanESM5", "ssp585", "201501-210012", version="20190429", latest=False)
+def test_download_writes_what_the_reader_makes_of_the_whole_file(cmip6_only, tmp_path):
     study = cmip6_only.study("CanESM5")
-    named = {"CanESM5": {"ssp585": "v20190429"}}
-    plan = acquire.plan(study.model_copy(update={"versions": named}))
-    assert [file.path.split("/")[-2] for file in plan.files] == ["v20200101", "v20190429"]
-    absent = {"CanESM5": {"ssp585": "v1"}}
-    plan = acquire.plan(study.model_copy(update={"versions": absent}))
-    assert "version v1" in plan.missing["CanESM5", "ssp585"]
+    cmip6_only.put_source("CanESM5")
+    fetched(study)
+    whole = globe("CanESM5", "historical", pd.date_range(*HISTORICAL, freq="MS"))
+    name = "mrsos_Lmon_CanESM5_historical_r1i1p1f1_gn_200001-200412.nc"
+    whole.drop_vars("type").to_netcdf(tmp_path / name)
+    options = {"period": study.period("historical"), "region": study.domain}
+    read = [
+        cmip6.read_series(cmip6.find_sources(folder), "CanESM5", "historical", **options)
+        for folder in (study.cmip6_directory, tmp_path)
+    ]
+    (theta, report), (expected, _) = read
+    xr.testing.assert_identical(theta.drop_attrs().load(), expected.drop_attrs().load())
+    # by hand: 0.1 m of water weigh 100 kg m-2; the box of the first of the months that are kept
+    np.testing.assert_allclose(
+        theta[0, 0, 0], whole["mrsos"].sel(lat=12.5, lon=67.5)[12] / 100, rtol=1e-6
+    )
+    assert report.verdict == "ok" and report.versions == ["v20190101"]
+    assert report.tracking_ids == ["hdl:21.14100/one\nhdl:21.14100/two"]
+    assert report.calendar == "noleap" and report.licence == "Attribution 4.0"
 
 
-def test_plan_collects_the_replicas_that_agree_with_the_original(cmip6_only):
-    cmip6_only.publish_source("CanESM5", copies=2)
-    stale = dict(cmip6_only.index.records[1], checksum=["0" * 64])
-    stale["url"] = ["http://stale.invalid/file.nc|application/netcdf|HTTPServer"]
-    cmip6_only.index.records.append(stale)
-    (file,) = acquire.plan(cmip6_only.study("CanESM5")).series["CanESM5", "historical"]
-    nodes = [cmip6_only.node.address, cmip6_only.mirror.address]
-    assert [url.partition("/thredds")[0] for url in file.urls] == nodes
+def test_download_keeps_months_and_box_in_the_folders_of_the_archive(cmip6_only):
+    study = cmip6_only.study("CanESM5")
+    cmip6_only.put_source("CanESM5")
+    fetched(study)
+    folder = study.cmip6_directory / "CMIP/TEST/CanESM5/historical/r1i1p1f1/Lmon/mrsos/gn/v20190101"
+    (path,) = folder.glob("*.nc")
+    assert path.name == "mrsos_Lmon_CanESM5_historical_r1i1p1f1_gn_200101-200412.nc"
+    with xr.open_dataset(path) as data:
+        assert dict(data.sizes) == {"time": 48, "lat": 10, "lon": 16, "bnds": 2}
+        assert data.attrs["history"].endswith("Lmon/mrsos/gn/v20190101/")
+        assert data["mrsos"].attrs["cell_methods"].startswith("area: mean where land")
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"url": None},
-        {"url": [None, 7]},
-        {"url": "http://node/file.nc"},
-        {"url": ["http://[::1/file.nc|application/netcdf|HTTPServer"]},
-        {"size": "many"},
-        {"size": None},
-        {"size": {}},
-        {"title": None},
-        {"title": []},
-        {"dataset_id": []},
-        {"checksum": [None]},
-        {"checksum": 7},
-        {"checksum_type": None},
-    ],
-)
-def test_plan_leaves_out_malformed_records(cmip6_only, changes):
-    cmip6_only.publish_source("CanESM5")
-    whole = list(cmip6_only.index.records)
-    cmip6_only.index.records = [entry | changes for entry in whole] + [None, "odd"] + whole
-    plan = acquire.plan(cmip6_only.study("CanESM5"))
-    assert [len(file.urls) for file in plan.files] == [1, 1]
-    assert plan.missing == {} and "CMIP6: 2 files" in plan.describe()
+def test_download_twice_asks_nothing_the_second_time(cmip6_only):
+    study = cmip6_only.study("CanESM5")
+    cmip6_only.put_source("CanESM5")
+    fetched(study)
+    cmip6_only.cloud.requests.clear()
+    plan = fetched(study)
+    assert plan.series == [] and plan.notes == ["2 of 2 series are there already"]
+    assert cmip6_only.cloud.requests == []
 
 
-def test_plan_never_leaves_the_folder(cmip6_only):
-    cmip6_only.publish_source("CanESM5")
-    for entry in list(cmip6_only.index.records):
-        cmip6_only.index.records.append(dict(entry, title=f"../{entry['title'][0]}"))
-        evil = entry["dataset_id"][0].replace("TEST", "../..")
-        cmip6_only.index.records.append(dict(entry, dataset_id=[evil]))
-    plan = acquire.plan(cmip6_only.study("CanESM5"))
-    assert all(".." not in file.path for file in plan.files) and len(plan.files) == 2
+@pytest.mark.parametrize("harm", ["damaged", "removed", "another box", "another period"])
+def test_download_fetches_anew_what_no_longer_serves(cmip6_only, harm):
+    study = cmip6_only.study("CanESM5")
+    cmip6_only.put_source("CanESM5")
+    fetched(study)
+    path = next(study.cmip6_directory.glob("**/*historical*.nc"))
+    if harm == "damaged":
+        path.write_bytes(b"x" + path.read_bytes()[1:])
+    elif harm == "removed":
+        path.unlink()
+    elif harm == "another box":
+        study = cmip6_only.study("CanESM5", domain={"north": 60})
+    else:
+        longer = PERIODS | {"historical": ["2000", "2004"]}
+        study = cmip6_only.study("CanESM5", periods=longer)
+    assert len(fetched(study).series) == (2 if harm == "another box" else 1)
+    assert len(list(study.cmip6_directory.glob("**/*.nc"))) == 2  # what is replaced has gone
+    assert acquire.plan(study).series == []
 
 
-@pytest.mark.parametrize(
-    ("broken", "reason"),
-    [
-        ("page", "its answer (text/html) is not that of an ESGF search"),
-        ("down", "503"),
-        ("odd", "its answer (application/json) is not that of an ESGF search"),
-    ],
-)
-def test_plan_asks_the_next_index_where_one_fails(cmip6_only, broken, reason):
-    bad = cmip6_only.enter(IndexNode())
-    bad.broken = broken
-    cmip6_only.ask(bad, cmip6_only.index)
-    cmip6_only.publish_source("CanESM5")
-    plan = acquire.plan(cmip6_only.study("CanESM5"))
-    assert len(plan.files) == 2
-    assert bad.address in plan.notes[0] and reason in plan.notes[0]
+def test_plan_takes_what_a_user_has_put_there(cmip6_only):
+    study = cmip6_only.study("CanESM5")
+    folder = study.cmip6_directory / "mine"
+    folder.mkdir(parents=True)
+    for experiment_id, ends in (("historical", HISTORICAL), ("ssp585", FUTURE)):
+        data = globe("CanESM5", experiment_id, pd.date_range(*ends, freq="MS"))
+        span = "-".join(end.replace("-", "") for end in ends)
+        data.to_netcdf(folder / f"mrsos_Lmon_CanESM5_{experiment_id}_r1i1p1f1_gn_{span}.nc")
+    assert acquire.plan(study).series == [] and cmip6_only.cloud.requests == []
 
 
-def test_plan_asks_the_next_index_for_what_one_lacks(cmip6_only):
-    other = cmip6_only.enter(IndexNode())
-    cmip6_only.publish_source("CanESM5")
-    other.records = [cmip6_only.index.records.pop()]  # ssp585
-    cmip6_only.ask(cmip6_only.index, other)
-    assert acquire.plan(cmip6_only.study("CanESM5")).missing == {}
-    assert {query["experiment_id"][0] for query in other.queries} == {"ssp585"}
+def test_plan_takes_the_newest_version_or_the_one_that_the_profile_names(cmip6_only):
+    for version in ("20200101", "20190429"):
+        cmip6_only.put_source("CanESM5", version=version)
+    study = cmip6_only.study("CanESM5")
+    named = study.model_copy(update={"versions": {"CanESM5": {"ssp585": "v20190429"}}})
+    fetched(named)
+    versions = {path.parent.name for path in study.cmip6_directory.glob("**/*.nc")}
+    assert versions == {"v20200101", "v20190429"}
+    absent = study.model_copy(update={"versions": {"CanESM5": {"ssp585": "v1"}}})
+    reason = acquire.plan(absent).missing["CanESM5", "ssp585"]
+    assert reason.startswith("not in the cloud store as r1i1p1f1, gn, v1; `--from esgf`")
 
 
-def test_plan_says_when_no_index_answers(cmip6_only):
-    cmip6_only.index.broken = "down"
-    with pytest.raises(ConnectionError, match="no search node.*\n.*503"):
-        acquire.plan(cmip6_only.study("CanESM5"))
+def test_download_brings_the_fixed_fields_where_there_are_some(cmip6_only):
+    historical = pd.date_range(*HISTORICAL, freq="MS")
+    cmip6_only.put_source("CanESM5")
+    for experiment_id in ("historical", "ssp585"):
+        fixed = globe("CanESM5", experiment_id, historical[:1]).isel(time=0, drop=True)
+        fixed = fixed.drop_vars("time_bnds").rename(mrsos="sftlf")
+        cmip6_only.put(fixed, "sftlf", table_id="fx")
+    study = cmip6_only.study("CanESM5")
+    fetched(study)
+    (path,) = study.cmip6_directory.glob("**/sftlf*.nc")
+    assert path.name == "sftlf_fx_CanESM5_historical_r1i1p1f1_gn.nc"
+    with xr.open_dataset(path) as data:
+        assert dict(data["sftlf"].sizes) == {"lat": 10, "lon": 16}
+    assert len(cmip6.find_sources(study.cmip6_directory)) == 2  # the reader is not disturbed
 
 
 def test_plan_names_what_is_missing_and_who_could_stand_in(cmip6_only):
-    cmip6_only.publish("TaiESM1", "historical", HISTORICAL[1])
-    cmip6_only.publish("TaiESM1", "ssp585", "201501-209912")
-    cmip6_only.publish("CanESM5", "historical", HISTORICAL[1])
+    cmip6_only.put(globe("TaiESM1", "historical", pd.date_range(*HISTORICAL, freq="MS")))
+    cmip6_only.put(globe("TaiESM1", "ssp585", pd.date_range("2005-01", "2007-10", freq="MS")))
     plan = acquire.plan(cmip6_only.study("TaiESM1", "CanESM5", "GISS-E2-1-G"))
+    assert plan.missing["TaiESM1", "ssp585"] == (
+        "the cloud store: lacks 2007-11, 2007-12; `--from esgf` may have more"
+    )
     lines = plan.describe_missing()
-    assert "TaiESM1 ssp585: ESGF lacks 2100-01 to 2100-12" in lines
-    assert "CanESM5 ssp585: not at ESGF as member r1i1p1f1 on grid gn" in lines
+    assert (
+        "CanESM5 ssp585: not in the cloud store as r1i1p1f1, gn; `--from esgf` may have it" in lines
+    )
     # CESM2 is kin of TaiESM1; GISS-E2-1-G is in the study already
     reserve = "in reserve for TaiESM1, to be named in `sources`: CESM2 (same family), CAMS-CSM1-0"
     assert reserve in lines
-    assert ("CanESM5", "historical") not in plan.missing
+    assert [(one.source, one.part) for one in plan.series] == [("TaiESM1", "historical")]
 
 
-def test_plan_only_notes_a_first_month_that_the_profile_fills(cmip6_only):
-    cmip6_only.publish("NorESM2-LM", "historical", HISTORICAL[1])
-    cmip6_only.publish("NorESM2-LM", "ssp585", "201502-210012")
-    plan = acquire.plan(cmip6_only.study("NorESM2-LM"))
-    assert plan.missing == {}
-    assert plan.notes == ["NorESM2-LM ssp585: ESGF lacks 2015-01"]
-    plan = acquire.plan(cmip6_only.study("NorESM2-LM", missing_first_month="refuse"))
-    assert "ESGF lacks 2015-01" in plan.missing["NorESM2-LM", "ssp585"] and plan.notes == []
-    assert "`missing_first_month`" in plan.missing["NorESM2-LM", "ssp585"]
-
-
-@pytest.mark.parametrize(
-    ("spans", "lacking"),
-    [
-        (["201501-210011"], "2100-12"),
-        (["201501-204912", "205002-210012"], "2050-01"),
-        (["201502-204912", "205004-210012"], "2015-01, 2050-01 to 2050-03"),
-    ],
-)
-def test_plan_misses_any_other_month(cmip6_only, spans, lacking):
-    cmip6_only.publish("NorESM2-LM", "historical", HISTORICAL[1])
-    for span in spans:
-        cmip6_only.publish("NorESM2-LM", "ssp585", span)
-    plan = acquire.plan(cmip6_only.study("NorESM2-LM"))
-    assert plan.missing == {("NorESM2-LM", "ssp585"): f"ESGF lacks {lacking}"}
-    assert plan.notes == []
+def test_plan_goes_without_a_first_month_only_where_the_profile_fills_it(cmip6_only):
+    cmip6_only.put(globe("NorESM2-LM", "historical", pd.date_range(*HISTORICAL, freq="MS")))
+    cmip6_only.put(globe("NorESM2-LM", "ssp585", pd.date_range("2005-02", "2016-12", freq="MS")))
+    too_short = acquire.plan(cmip6_only.study("NorESM2-LM"))  # no ten years to fill it from
+    reason = too_short.missing["NorESM2-LM", "ssp585"]
+    assert "lacks 2005-01" in reason and "missing_first_month" not in reason
+    longer = {"periods": PERIODS | {"future": ["2005", "2015"]}}
+    refused = acquire.plan(cmip6_only.study("NorESM2-LM", missing_first_month="refuse", **longer))
+    assert "lacks 2005-01; `missing_first_month`" in refused.missing["NorESM2-LM", "ssp585"]
+    study = cmip6_only.study("NorESM2-LM", **longer)
+    assert fetched(study).missing == {}
+    assert "mrsos_Lmon_NorESM2-LM_ssp585_r1i1p1f1_gn_200502-201512.nc" in cmip6_only.found()
+    assert acquire.plan(study).series == []
 
 
 def test_plan_refuses_a_demo_world():
@@ -329,615 +335,334 @@ def test_plan_refuses_a_demo_world():
         acquire.plan(Study.load("tiny"))
 
 
+@pytest.mark.parametrize("fault", ["busy", "cut", "stalled"])
+@pytest.mark.parametrize("file", ["catalogue", ".zmetadata", "mrsos/2.0.0"])
+def test_a_passing_fault_of_the_cloud_store_is_overcome(cmip6_only, file, fault):
+    path, _ = cmip6_only.put_source("CanESM5")
+    path = cloud.CATALOGUE if file == "catalogue" else f"{path}/{file}"
+    cmip6_only.cloud.faults[path] = [fault]
+    fetched(cmip6_only.study("CanESM5"))
+    assert len(cmip6_only.found()) == 2
+    assert cmip6_only.cloud.requests.count(path) == 2
+
+
+@pytest.mark.parametrize("fault", ["busy", "cut", "refused", "page", "gone"])
+def test_plan_says_that_the_catalogue_cannot_be_read(cmip6_only, fault):
+    cmip6_only.put_source("CanESM5")
+    cmip6_only.cloud.faults[cloud.CATALOGUE] = [fault] * 9
+    with pytest.raises(ConnectionError, match="catalogue http.*csv cannot be read .*--from esgf"):
+        acquire.plan(cmip6_only.study("CanESM5"))
+
+
+@pytest.mark.parametrize("fault", ["busy", "page", "gone"])
+def test_plan_names_a_store_that_cannot_be_read(cmip6_only, fault):
+    path, _ = cmip6_only.put_source("CanESM5")
+    cmip6_only.cloud.faults[f"{path}/.zmetadata"] = [fault] * 9
+    plan = fetched(cmip6_only.study("CanESM5"))
+    assert list(plan.missing) == [("CanESM5", "historical")] and len(cmip6_only.found()) == 1
+
+
+@pytest.mark.parametrize("fault", ["busy", "cut", "stalled", "refused", "page", "wrong", "gone"])
+def test_a_series_is_absent_where_a_part_of_it_cannot_be_read(cmip6_only, fault):
+    path, _ = cmip6_only.put_source("CanESM5")
+    cmip6_only.cloud.faults[f"{path}/mrsos/2.0.0"] = [fault] * 9
+    study = cmip6_only.study("CanESM5")
+    text = refusal(study)
+    assert text.startswith("1 could not be fetched; run again") and "CanESM5 historical: " in text
+    if fault == "gone":  # Zarr takes a block that is not there as one without values
+        assert "no value in 2002-01, 2002-02, 2002-03, 2002-04, 2002-05, ..., 2002-12" in text
+    assert len(cmip6_only.found()) == 1  # the other one came, and nothing half
+    cmip6_only.cloud.faults.clear()
+    assert [one.part for one in fetched(study).series] == ["historical"]
+    assert len(cmip6_only.found()) == 2
+
+
+# ESGF
+
+
+def test_esgf_brings_what_the_cloud_store_lacks(cmip6_only):
+    cmip6_only.put(globe("CanESM5", "historical", pd.date_range(*HISTORICAL, freq="MS")))
+    cmip6_only.publish_source("CanESM5", copies=2)
+    study = cmip6_only.study("CanESM5")
+    assert list(fetched(study).missing) == [("CanESM5", "ssp585")]
+    plan = fetched(study, archive="esgf")
+    (series,) = plan.series
+    assert series.where == cmip6_only.node.address.removeprefix("http://")
+    name = "mrsos_Lmon_CanESM5_ssp585_r1i1p1f1_gn_200501-200812.nc"
+    assert series.size == len(cmip6_only.node.files[f"thredds/{name}"])
+    folder = "ScenarioMIP/TEST/CanESM5/ssp585/r1i1p1f1/Lmon/mrsos/gn/v20190101"
+    path = study.cmip6_directory / folder / name
+    assert path.read_bytes() == cmip6_only.node.files[f"thredds/{name}"] and store.whole(path)
+    assert acquire.plan(study).series == [] and len(cmip6_only.found()) == 2
+
+
+def test_esgf_is_asked_for_member_grid_and_version(cmip6_only):
+    cmip6_only.publish("CESM2", "ssp585", FUTURE, version="20190429", latest=False)
+    cmip6_only.publish("CESM2", "historical", HISTORICAL)
+    study = cmip6_only.study("CESM2")  # members differ: r1i1p1f1 and r4i1p1f1
+    plan = acquire.plan(study, archive="esgf")
+    assert plan.missing == {("CESM2", "ssp585"): "not at ESGF as r4i1p1f1, gn"}
+    assert cmip6_only.index.queries[1]["member_id"] == ["r4i1p1f1"]
+    named = study.model_copy(update={"versions": {"CESM2": {"ssp585": "v20190429"}}})
+    assert fetched(named, archive="esgf").missing == {}
+    assert len(list(study.cmip6_directory.glob("**/v20190429/*.nc"))) == 1
+
+
+@pytest.mark.parametrize("fault", ["gone", "wrong", "cut", "busy", "page"])
+def test_esgf_turns_to_a_replica(cmip6_only, fault):
+    for path in cmip6_only.publish_source("CanESM5", copies=2):
+        cmip6_only.node.faults[path] = [fault] * 3
+    fetched(cmip6_only.study("CanESM5"), archive="esgf")
+    assert len(cmip6_only.found()) == 2
+
+
+@pytest.mark.parametrize("fault", ["gone", "wrong", "cut", "busy"])
+def test_esgf_leaves_a_series_absent_of_which_a_file_fails(cmip6_only, fault):
+    cmip6_only.publish("CanESM5", "ssp585", FUTURE)
+    spans = [("2001-01", "2002-12"), ("2003-01", "2004-12")]
+    _, path = (cmip6_only.publish("CanESM5", "historical", span) for span in spans)
+    cmip6_only.node.faults[path] = [fault] * 3
+    study = cmip6_only.study("CanESM5")
+    text = refusal(study, archive="esgf")
+    assert "CanESM5 historical: what could be fetched from 127.0.0.1:" in text
+    assert "lacks 2003-01" in text
+    assert len(cmip6.find_sources(study.cmip6_directory)) == 1
+    cmip6_only.node.faults.clear()
+    cmip6_only.node.requests.clear()
+    fetched(study, archive="esgf")
+    assert cmip6_only.node.requests == [path]  # the first file was kept
+    assert len(cmip6.find_sources(study.cmip6_directory)) == 3
+
+
+def test_esgf_leaves_out_files_beyond_the_period(cmip6_only):
+    cmip6_only.publish("CanESM5", "historical", ("1900-01", "2000-12"))
+    cmip6_only.publish("CanESM5", "historical", ("2001-01", "2014-12"))
+    cmip6_only.publish("CanESM5", "ssp585", ("2008-01", "2010-12"))
+    cmip6_only.publish("CanESM5", "ssp585", ("2001-01", "2007-12"))
+    fetched(cmip6_only.study("CanESM5"), archive="esgf")
+    assert [name[-16:-3] for name in cmip6_only.found()] == ["200101-201412", "200101-200712"]
+
+
+def test_plan_says_that_the_index_of_esgf_does_not_answer(cmip6_only):
+    cmip6_only.index.status = 400  # with 503 the library would wait for half a minute
+    with pytest.raises(ConnectionError, match="ESGF cannot be searched: .*closed for repairs"):
+        acquire.plan(cmip6_only.study("CanESM5"), archive="esgf")
+
+
 # ERA5-Land
 
 
-def test_plan_requests_ten_years_at_a_time(archive, monkeypatch):
-    monkeypatch.setattr(acquire, "YEARS", YEARS)
-    requests = acquire.plan(archive.study("CanESM5")).requests
-    assert [request.stem for request in requests[:-1]] == [
-        f"era5land_swvl1_{year}-{min(year + 9, 2014)}_{AREA}" for year in range(1950, 2015, 10)
-    ]
-    years = [year for request in requests[:-1] for year in request.inputs["year"]]
-    assert years == [str(year) for year in range(1950, 2015)]
-    # 18-54 N, 71-137 E and a degree on each side: north, west, south, east
-    assert requests[0].inputs["area"] == [55, 70, 17, 138]
-    assert requests[0].inputs["variable"] == ["volumetric_soil_water_layer_1"]
-    assert requests[-1].inputs["variable"] == ["land_sea_mask", "geopotential"]
-
-
-def test_plan_requests_the_second_layer_only_where_it_is_used(archive):
-    requests = acquire.plan(archive.study("CanESM5", depth="0-10cm")).requests
-    assert [request.stem for request in requests[:-1]] == [
-        f"era5land_{layer}_{years}_{AREA}"
-        for layer in ("swvl1", "swvl2")
-        for years in ("1950-1982", "1983-2014")
-    ]
-    assert requests[2].inputs["variable"] == ["volumetric_soil_water_layer_2"]
-
-
-def _invariant(folder, *names, north=54.0):
+def invariant(folder, *names, north=54.0):
     """A NetCDF file with fields of those names over the domain, and its content."""
     grid = {"latitude": [north, 36.0, 18.0], "longitude": [71.0, 104.0, 137.0, 170.0]}
     units = {"lsm": "(0 - 1)", "z": "m**2 s**-2"}
-    field = (tuple(grid), np.full((3, 4), 0.5, "float32"))
-    data = xr.Dataset({name: (*field, {"units": units[name]}) for name in names}, grid)
+    fields = (tuple(grid), np.full((3, 4), 0.5, "float32"))
+    data = xr.Dataset({name: (*fields, {"units": units[name]}) for name in names}, grid)
     path = folder / f"by_hand_{'_'.join(names)}.nc"
     data.to_netcdf(path)
     return path.read_bytes()
 
 
-def test_plan_does_not_request_what_is_there(archive):
-    study = archive.study("CanESM5")
-    study.era5land_directory.mkdir(parents=True)
-    (study.era5land_directory / f"era5land_swvl1_1950-1982_{AREA}.nc").touch()
-    _invariant(study.era5land_directory, "lsm")
-    stems = [request.stem for request in acquire.plan(study).requests]
-    assert stems == [f"era5land_swvl1_1983-2014_{AREA}", f"{acquire.INVARIANT}_{AREA}"]
-    _invariant(study.era5land_directory, "z")  # the other one of the documentation's files
-    stems = [request.stem for request in acquire.plan(study).requests]
-    assert stems == [f"era5land_swvl1_1983-2014_{AREA}"]
-    (study.era5land_directory / f"era5land_swvl1_1983-2014_{AREA}.zip").touch()
-    assert acquire.plan(study).requests == []
+def parts(study):
+    """The pieces of ERA5-Land that a study lacks, by the beginning of their names."""
+    return [name.removesuffix(f"_{AREA}") for name, *_ in cds.pieces(study)]
 
 
-def test_plan_requests_another_domain_anew(archive):
-    study = archive.study("CanESM5")
-    study.era5land_directory.mkdir(parents=True)
-    for request in acquire._requests(study):
-        (study.era5land_directory / f"{request.stem}.nc").touch()
-    assert acquire._requests(study) == []
-    larger = archive.study("CanESM5", domain={"north": 56, "west": 70.5, "east": 136.5})
-    requests = acquire._requests(larger)
-    assert [request.stem for request in requests] == [
-        "era5land_swvl1_1950-1982_lat17to57_lon69.5to137.5",
-        "era5land_swvl1_1983-2014_lat17to57_lon69.5to137.5",
-        "era5land_invariant_lat17to57_lon69.5to137.5",
-    ]
-    assert requests[0].inputs["area"] == [57, 69.5, 17, 137.5]
+@pytest.fixture
+def era5land(archive, monkeypatch):
+    """The same with CMIP6 left out."""
+    monkeypatch.setattr(acquire, "_plan_cloud", lambda found, wanted: None)
+    return archive
 
 
-def test_plan_requests_invariant_fields_that_cover_the_domain(archive):
-    study = archive.study("CanESM5")
-    study.era5land_directory.mkdir(parents=True)
-    _invariant(study.era5land_directory, "lsm", "z", north=40.0)  # its cells end at 49
-    assert acquire._requests(study)[-1].stem == f"{acquire.INVARIANT}_{AREA}"
-    _invariant(study.era5land_directory, "lsm", "z")
-    assert len(acquire._requests(study)) == 2  # the layers
+def test_plan_requests_some_years_at_a_time(era5land):
+    study = era5land.study("CanESM5")
+    layers = ["era5land_swvl1_2001-2002", "era5land_swvl1_2003-2004"]
+    assert parts(study) == [*layers, "era5land_invariant"]
+    both = parts(era5land.study("CanESM5", depth="0-10cm"))
+    assert both[2:] == [*(name.replace("1_", "2_") for name in layers), "era5land_invariant"]
+    with pytest.raises(acquire.Unfinished):  # the stand-in's land mask is none
+        era5land.cds.refuse = lambda inputs: (400, "no", "no")
+        fetched(study)
+    assert not list(study.era5land_directory.iterdir())
 
 
-def test_download_fetches_era5land(archive, tmp_path):
-    study = archive.study("CanESM5")
-    invariant = _invariant(tmp_path, "lsm", "z")
+def test_plan_does_not_request_what_is_there(era5land):
+    study = era5land.study("CanESM5")
+    folder = study.era5land_directory
+    folder.mkdir(parents=True)
+    (folder / f"era5land_swvl1_2001-2002_{AREA}.nc").touch()
+    invariant(folder, "lsm")
+    assert parts(study) == ["era5land_swvl1_2003-2004", "era5land_invariant"]
+    invariant(folder, "z", north=40.0)  # its cells end at 49
+    assert "era5land_invariant" in parts(study)
+    invariant(folder, "z")  # the other one of the documentation's files
+    (folder / f"era5land_swvl1_2003-2004_{AREA}.zip").touch()
+    assert parts(study) == []
+    larger = era5land.study("CanESM5", domain={"north": 56, "west": 70.5, "east": 136.5})
+    names = [name for name, *_ in cds.pieces(larger)]
+    assert names[0] == "era5land_swvl1_2001-2002_lat17to57_lon69.5to137.5"
+
+
+def test_download_fetches_era5land(era5land, tmp_path):
+    study = era5land.study("CanESM5")
+    fields = invariant(tmp_path, "lsm", "z")
 
     def content(inputs):
         if "geopotential" in inputs["variable"]:
-            return invariant
-        start = b"PK\x03\x04" if inputs["year"][0] == "1983" else b"CDF\x01"
+            return fields
+        start = b"PK\x03\x04" if inputs["year"][0] == "2003" else b"CDF\x01"
         return start + inputs["year"][0].encode() * 1000
 
-    archive.store.content = content
-    acquire.download(acquire.Plan(study, requests=acquire._requests(study)))
-    folder = study.era5land_directory
-    plain = folder / f"era5land_swvl1_1950-1982_{AREA}.nc"
-    assert plain.read_bytes() == b"CDF\x01" + b"1950" * 1000
-    packed = folder / f"era5land_swvl1_1983-2014_{AREA}.zip"
-    assert packed.read_bytes() == b"PK\x03\x04" + b"1983" * 1000
-    assert (folder / f"era5land_invariant_{AREA}.nc").read_bytes() == invariant
-    assert len(list(folder.iterdir())) == 3  # nothing else
-    assert acquire._requests(study) == []
+    era5land.cds.content = content
+    fetched(study)
+    names = [f"era5land_invariant_{AREA}.nc", f"era5land_swvl1_2001-2002_{AREA}.nc"]
+    assert era5land.found() == [*names, f"era5land_swvl1_2003-2004_{AREA}.zip"]
+    plain = study.era5land_directory / names[1]
+    assert plain.read_bytes() == b"CDF\x01" + b"2001" * 1000
+    assert parts(study) == []
+    inputs = era5land.cds.inputs["0"]
+    assert inputs["year"] == ["2001", "2002"] and len(inputs["month"]) == 12
+    assert inputs["variable"] == ["volumetric_soil_water_layer_1"]
+    # 18-54 N, 71-137 E and a degree on each side: north, west, south, east
+    assert inputs["area"] == [55, 70, 17, 138]
 
 
-def _refusal(archive, **answers):
-    study = archive.study("CanESM5")
-    for name, answer in answers.items():
-        setattr(archive.store, name, answer)
-    with pytest.raises(acquire.Unfinished) as caught:
-        acquire.download(acquire.Plan(study, requests=acquire._requests(study)))
-    return str(caught.value), study.era5land_directory
+@pytest.mark.parametrize("fault", ["busy", "cut", "stalled"])
+def test_a_passing_fault_of_the_climate_data_store_is_overcome(era5land, fault):
+    answers = [(503, "busy", "later"), (429, "too many", "later")]
+    era5land.cds.refuse = lambda inputs: answers.pop() if answers else None
+    era5land.files.faults["cache/0.nc"] = [fault]
+    era5land.cds.queue = 2
+    fetched(era5land.study("CanESM5"))
+    assert len(era5land.found()) == 3
 
 
-def test_download_says_where_to_accept_the_licence(archive):
-    refusal = (403, "required licences not accepted", "please visit the page")
-    text, _ = _refusal(archive, refuse=lambda inputs: refusal)
-    assert "required licences not accepted" in text
-    assert "reanalysis-era5-land-monthly-means?tab=download#manage-licences" in text
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [("wrong", "its md5 is not that of the store"), ("gone", "downloaded 0 byte(s)"), ("cut", "")],
+)
+def test_a_piece_is_absent_that_cannot_be_fetched(era5land, fault, words):
+    era5land.files.faults["cache/0.nc"] = [fault] * 9
+    text = refusal(era5land.study("CanESM5"))
+    assert f"ERA5-Land era5land_swvl1_2001-2002_{AREA}: " in text and words in text
+    assert len([name for name in era5land.found() if name.endswith(".nc")]) == 2
 
 
-def test_download_says_where_the_invariant_fields_are_if_refused(archive):
-    text, folder = _refusal(
-        archive,
-        refuse=lambda inputs: (
-            (400, "invalid request", "no such variable") if len(inputs["month"]) == 1 else None
-        ),
-    )
-    assert text.startswith("1 could not be fetched")
-    assert "lsm_1279l4_0.1x0.1.grb_v4_unpack.nc" in text and "ERA5-Land%3A+data+docu" in text
-    assert len(list(folder.glob("*swvl1*.nc"))) == 2  # the others came
+@pytest.mark.parametrize(
+    ("answer", "remedy"),
+    [
+        ((403, "required licences not accepted", "please"), "tab=download#manage-licences"),
+        ((400, "invalid request", "cost limits exceeded"), "Make YEARS in smcore/cds.py smaller"),
+        ((404, "process not found", "-"), "Is the `url` in ~/.cdsapirc that of"),
+        ((200, "moved", "no job"), "LinkError"),
+        ((400, "invalid request", "no such variable"), "lsm_1279l4_0.1x0.1.grb_v4_unpack.nc"),
+        ((503, "busy", "later"), "503"),
+    ],
+)
+def test_a_refusal_comes_with_its_remedy(era5land, answer, remedy):
+    era5land.cds.refuse = lambda inputs: answer if len(inputs["month"]) == 1 else None
+    text = refusal(era5land.study("CanESM5"))
+    assert text.startswith("1 could not be fetched") and remedy in text
+    assert ("lsm_1279l4" in text) == (answer[2] == "no such variable")
+    assert len(era5land.found()) == 2  # the others came
 
 
-def test_download_passes_on_why_a_job_failed(archive):
+def test_download_passes_on_why_a_job_failed(era5land):
     failure = ("The job failed", "MARS: no space on the tape")
-    text, folder = _refusal(
-        archive, fail=lambda inputs: failure if "1950" in inputs["year"] else None
-    )
-    assert f"era5land_swvl1_1950-1982_{AREA}: " in text
-    assert "The job failed; MARS: no space on the tape" in text
-    assert len(list(folder.glob("*.nc"))) == 2
+    era5land.cds.fail = lambda inputs: failure if "2001" in inputs["year"] else None
+    assert "The job failed; MARS: no space on the tape" in refusal(era5land.study("CanESM5"))
+    assert len(era5land.found()) == 2
 
 
-def test_download_never_shows_the_key(archive, caplog, capfd, recwarn):
+def test_download_never_shows_the_key(era5land, caplog, capfd, recwarn):
     # a service that repeats the key in its answers
     caplog.set_level(logging.DEBUG)
-    archive.store.catalogue = (400, {"title": f"bad token {KEY}"})
-    text, folder = _refusal(
-        archive, refuse=lambda inputs: (400, "bad header", f"PRIVATE-TOKEN: {KEY}")
-    )
+    era5land.cds.catalogue = (400, {"title": f"bad token {KEY}"})
+    era5land.cds.refuse = lambda inputs: (400, "bad header", f"PRIVATE-TOKEN: {KEY}")
+    study = era5land.study("CanESM5")
+    text = refusal(study)
     assert "PRIVATE-TOKEN: [key]" in text
     assert KEY not in text + caplog.text + "".join(capfd.readouterr())
     assert not any(KEY in str(warning.message) for warning in recwarn)
-    assert not any(KEY in path.read_text() for path in folder.glob("**/*") if path.is_file())
+    assert not any(KEY in p.read_text() for p in study.directory.glob("**/*") if p.is_file())
 
 
-def test_download_says_when_the_key_is_wrong(archive):
-    archive.store.key = "another"
-    text, _ = _refusal(archive)
-    assert "authentication failed" in text and "how-to-api" in text and KEY not in text
-
-
-def test_download_needs_credentials_for_era5land_only(archive, monkeypatch):
-    monkeypatch.setenv("CDSAPI_RC", str(archive.directory / "none"))
-    archive.publish_source("CanESM5")
-    with pytest.raises(
-        acquire.Unfinished, match="no credentials.*Missing/incomplete.*how-to-api to ~/.cdsapirc"
-    ):
-        acquire.download(acquire.plan(archive.study("CanESM5")))
-    assert archive.found() == archive.contents
-
-
-def test_download_takes_a_key_with_whitespace_around_it(archive, monkeypatch):
-    monkeypatch.setenv("CDSAPI_KEY", f" {KEY}\r")  # from a file with the line ends of Windows
-    monkeypatch.setenv("CDSAPI_URL", f"{archive.store.address}\r")
-    study = archive.study("CanESM5")
-    acquire.download(acquire.Plan(study, requests=acquire._requests(study)))
-    assert acquire._requests(study)[:-1] == []  # the invariant file here holds no fields
-
-
-@pytest.mark.parametrize("within", [" ", "\t", "\r", "\n", "\u00e9", "'", "\\"])
-def test_download_refuses_a_key_that_no_header_takes(
-    archive, monkeypatch, caplog, capfd, recwarn, within
+@pytest.mark.parametrize("within", ["", ":", " ", "\t", "\r", "\n", "\u00e9", "'", "\\"])
+def test_download_refuses_a_key_that_is_wrong(
+    era5land, monkeypatch, caplog, capfd, recwarn, within
 ):
     caplog.set_level(logging.DEBUG)
     first, last = KEY.split("-", 1)
     monkeypatch.setenv("CDSAPI_KEY", f"{first}{within}{last}")
-    text, _ = _refusal(archive)
-    assert "letters, digits" in text and "how-to-api" in text
+    text = refusal(era5land.study("CanESM5"))
+    assert "how-to-api" in text
+    assert ("letters, digits" if within else "authentication failed") in text
     shown = "".join([text, caplog.text, *capfd.readouterr(), *(str(w.message) for w in recwarn)])
     assert first not in shown and last not in shown
-    assert archive.store.inputs == {}
+    assert era5land.cds.inputs == {}
 
 
-def test_download_asks_the_store_as_the_credentials_say(archive, monkeypatch):
-    given = []
+def test_download_takes_a_key_with_whitespace_around_it(era5land, monkeypatch):
+    monkeypatch.setenv("CDSAPI_KEY", f" {KEY}\r")  # from a file with the line ends of Windows
+    monkeypatch.setenv("CDSAPI_URL", f"{era5land.cds.address}\r")
+    fetched(era5land.study("CanESM5"))
+    assert len(era5land.found()) == 3
 
-    class Client:
-        def __init__(self, **options):
-            given.append(options)
-            raise acquire.requests.ConnectionError("no route")
 
-    with open(archive.directory / "cdsapirc", "a") as file:
-        file.write("verify: 0\n")
-    monkeypatch.setattr(acquire.cdsapi, "Client", Client)
-    text, _ = _refusal(archive)
-    assert "no route" in text and len(given) == 3 * acquire.ATTEMPTS
-    expected = {"url": archive.store.address, "key": KEY, "verify": False, "retry_max": 1}
-    assert given[0].items() >= expected.items()
-
-
-def test_download_asks_a_busy_store_again(archive):
-    answers = [(503, "busy", "try later"), (429, "too many", "try later")]
-    archive.store.refuse = lambda inputs: answers.pop() if answers else None
-    study = archive.study("CanESM5")
-    acquire.download(acquire.Plan(study, requests=acquire._requests(study)))
-    assert answers == [] and len(list(study.era5land_directory.glob("*.nc"))) == 3
-
-
-@pytest.mark.parametrize("odd", ["address", "page"])
-def test_download_names_an_odd_answer_of_the_store(archive, odd):
-    if odd == "address":
-        archive.store.node.put = lambda path, content: 7  # as that of the result
-        text, _ = _refusal(archive)
-    else:
-        text, _ = _refusal(archive, refuse=lambda inputs: (200, "moved", "no job"))
-    assert "its answer is not that of the Climate Data Store" in text
-
-
-def test_download_refuses_a_key_of_the_old_form(archive, monkeypatch):
-    monkeypatch.setenv("CDSAPI_KEY", "12345:0f1e2d3c")
-    text, _ = _refusal(archive)
-    assert "old form" in text and "0f1e2d3c" not in text
-
-
-# Transfers
-
-
-def test_download_keeps_the_structure_of_the_archive(cmip6_only):
-    study = cmip6_only.study("CanESM5")
-    cmip6_only.publish_source("CanESM5", institution="CCCma")
-    acquire.download(acquire.plan(study))
-    assert cmip6_only.found() == cmip6_only.contents
-    folder = (
-        study.cmip6_directory / "CMIP/CCCma/CanESM5/historical/r1i1p1f1/Lmon/mrsos/gn/v20190101"
-    )
-    assert [path.name for path in folder.iterdir()] == [
-        "mrsos_Lmon_CanESM5_historical_r1i1p1f1_gn_195001-201412.nc"
-    ]
-
-
-def test_download_twice_fetches_nothing_the_second_time(cmip6_only, monkeypatch):
-    study = cmip6_only.study("CanESM5")
-    cmip6_only.publish_source("CanESM5")
-    acquire.download(acquire.plan(study))
-    served = dict(cmip6_only.node.served)
-    monkeypatch.setattr(acquire, "_digest", None)  # nor is any file read again
-    acquire.download(acquire.plan(study))
-    assert cmip6_only.node.served == served
-
-
-def test_download_replaces_a_file_that_has_changed(cmip6_only):
-    study = cmip6_only.study("CanESM5")
-    cmip6_only.publish_source("CanESM5")
-    acquire.download(acquire.plan(study))
-    path = next(study.cmip6_directory.glob("**/*historical*.nc"))
-    path.write_bytes(b"x" * path.stat().st_size)  # same size, other content
-    acquire.download(acquire.plan(study))
-    assert cmip6_only.found() == cmip6_only.contents
-
-
-def test_download_recognises_files_that_were_fetched_otherwise(cmip6_only):
-    study = cmip6_only.study("CanESM5")
-    cmip6_only.publish_source("CanESM5")
-    plan = acquire.plan(study)
-    for file in plan.files:
-        path = study.cmip6_directory / file.path
-        path.parent.mkdir(parents=True)
-        path.write_bytes(cmip6_only.contents[path.name])
-    acquire.download(plan)
-    assert cmip6_only.node.served == {}
-    entries = json.loads((study.cmip6_directory / "acquired.json").read_text())
-    assert set(entries) == {file.path for file in plan.files}
-
-
-@pytest.mark.parametrize("damaged", ["", '{"a": ', "[1]", '{"PATH": 1}', "\udcff"])
-def test_download_verifies_anew_without_a_usable_list(cmip6_only, damaged):
-    study = cmip6_only.study("CanESM5")
-    cmip6_only.publish_source("CanESM5")
-    plan = acquire.plan(study)
-    acquire.download(plan)
-    served = dict(cmip6_only.node.served)
-    listed = study.cmip6_directory / "acquired.json"
-    whole = json.loads(listed.read_text())
-    damaged = damaged.replace("PATH", plan.files[0].path)
-    listed.write_bytes(damaged.encode(errors="surrogateescape"))
-    acquire.download(plan)
-    assert cmip6_only.node.served == served
-    assert json.loads(listed.read_text()) == whole
-
-
-def test_download_goes_on_where_a_connection_was_cut(cmip6_only):
-    path, _ = cmip6_only.publish_source("CanESM5")
-    cmip6_only.node.faults[path] = ["cut", "cut"]
-    acquire.download(acquire.plan(cmip6_only.study("CanESM5")))
-    assert cmip6_only.found() == cmip6_only.contents
-    # at most one chunk of each cut is fetched again
-    again = cmip6_only.node.served[path] - 300_000
-    assert 0 <= again <= 2 * acquire.CHUNK
-    ranges = [(r, tag) for p, r, tag in cmip6_only.node.requests if p == path]
-    assert ranges[0] == (None, None)
-    assert all(r.startswith("bytes=") and tag for r, tag in ranges[1:])
-
-
-def _interrupted(archive):
-    """A plan of one source whose historical file was left half fetched by an earlier run."""
-    path, _ = archive.publish_source("CanESM5")
-    archive.node.faults[path] = ["cut"] + ["gone"] * 3
-    plan = acquire.plan(archive.study("CanESM5"))
-    with pytest.raises(acquire.Unfinished):
-        acquire.download(plan)
-    (part,) = plan.study.cmip6_directory.glob("**/.*.part")
-    assert part.stat().st_size >= 50_000
-    archive.node.faults.clear()
-    archive.node.requests.clear()
-    archive.node.served.clear()
-    return plan, path, part
-
-
-def test_download_resumes_in_the_next_run(cmip6_only):
-    plan, path, part = _interrupted(cmip6_only)
-    have = part.stat().st_size
-    acquire.download(plan)
-    assert cmip6_only.found() == cmip6_only.contents
-    assert cmip6_only.node.served == {path: 300_000 - have}
-    assert not leftovers(plan.study.cmip6_directory)
-
-
-def test_download_restarts_where_a_server_ignores_ranges(cmip6_only):
-    plan, path, _ = _interrupted(cmip6_only)
-    cmip6_only.node.faults[path] = ["no range"]
-    acquire.download(plan)
-    assert cmip6_only.found() == cmip6_only.contents
-    assert cmip6_only.node.served == {path: 300_000}
-
-
-def test_download_restarts_where_the_kept_part_is_wrong(cmip6_only):
-    plan, path, part = _interrupted(cmip6_only)
-    part.write_bytes(b"x" * part.stat().st_size)
-    acquire.download(plan)
-    assert cmip6_only.found() == cmip6_only.contents
-    assert [r for p, r, _ in cmip6_only.node.requests if p == path][1] is None
-
-
-def test_download_restarts_where_the_file_has_changed_on_the_server(cmip6_only):
-    # the bytes kept have another ETag than the server's: If-Range makes it send all of them
-    plan, path, part = _interrupted(cmip6_only)
-    stamp = part.with_name(f"{part.name}.from")
-    stamp.write_text(stamp.read_text().partition("\n")[0] + '\n"of yesterday"')
-    acquire.download(plan)
-    assert cmip6_only.found() == cmip6_only.contents
-    assert cmip6_only.node.served == {path: 300_000}
-
-
-def test_download_keeps_a_part_when_a_page_comes_instead_of_the_file(cmip6_only):
-    plan, path, part = _interrupted(cmip6_only)
-    have = part.stat().st_size
-    cmip6_only.node.faults[path] = ["page"]
-    with pytest.raises(
-        acquire.Unfinished, match=r"offers 24 bytes \(text/html\) instead of 300000"
-    ):
-        acquire.download(plan)
-    assert part.stat().st_size == have
-
-
-def test_download_takes_an_answer_without_a_length(cmip6_only):
-    path, _ = cmip6_only.publish_source("CanESM5")
-    cmip6_only.node.faults[path] = ["chunked"]
-    acquire.download(acquire.plan(cmip6_only.study("CanESM5")))
-    assert cmip6_only.found() == cmip6_only.contents
-    assert [p for p, *_ in cmip6_only.node.requests].count(path) == 1
-
-
-def test_download_refuses_a_page_without_a_length(cmip6_only):
-    plan, path, part = _interrupted(cmip6_only)
-    have = part.stat().st_size
-    cmip6_only.node.faults[path] = ["chunked page"]
-    with pytest.raises(acquire.Unfinished, match=r"offers .*\(text/html.*\) instead of 300000"):
-        acquire.download(plan)
-    assert part.stat().st_size == have
-
-
-@pytest.mark.parametrize("resumed", [False, True])
-def test_download_refuses_an_answer_without_end(cmip6_only, resumed):
-    if resumed:
-        plan, path, _ = _interrupted(cmip6_only)  # status 206
-    else:
-        path, _ = cmip6_only.publish_source("CanESM5")
-        plan = acquire.plan(cmip6_only.study("CanESM5"))
-    cmip6_only.node.faults[path] = ["endless"]
-    with pytest.raises(acquire.Unfinished, match="it sends more than the 300000 bytes"):
-        acquire.download(plan)
-    assert not leftovers(plan.study.cmip6_directory)  # nor is any of it kept
-    acquire.download(plan)
-    assert cmip6_only.found() == cmip6_only.contents
-
-
-def test_download_turns_to_a_replica(one_by_one):
-    path, _ = one_by_one.publish_source("CanESM5", copies=2)
-    one_by_one.node.faults[path] = ["gone"]
-    plan = acquire.plan(one_by_one.study("CanESM5"))
-    acquire.download(plan)
-    assert one_by_one.found() == one_by_one.contents
-    assert one_by_one.node.requests[0][0] == path
-
-
-def test_download_resumes_on_a_replica(one_by_one):
-    path, _ = one_by_one.publish_source("CanESM5", copies=2)
-    one_by_one.node.faults[path] = ["cut"] + ["busy"] * 9
-    one_by_one.node.retry_after = "0"
-    acquire.download(acquire.plan(one_by_one.study("CanESM5")))
-    assert one_by_one.found() == one_by_one.contents
-    assert one_by_one.node.served[path] + one_by_one.mirror.served[path] <= 300_000 + acquire.CHUNK
-    assert one_by_one.node.requests[0][0] == path
-
-
-def test_download_gives_up_on_a_node_that_is_down(one_by_one):
-    one_by_one.publish_source("CanESM5", copies=2)
-    plan = acquire.plan(one_by_one.study("CanESM5"))
-    one_by_one.node.shutdown()
-    one_by_one.node.server_close()
-    acquire.download(plan)
-    assert one_by_one.found() == one_by_one.contents
-
-
-def test_download_gives_up_on_a_node_that_is_slow(one_by_one, monkeypatch):
-    monkeypatch.setattr(acquire, "ATTEMPTS", 1)
-    path, _ = one_by_one.publish_source("CanESM5", copies=2)
-    one_by_one.node.faults[path] = ["slow"]
-    start = time.monotonic()
-    acquire.download(acquire.plan(one_by_one.study("CanESM5")))
-    assert one_by_one.found() == one_by_one.contents
-    assert time.monotonic() - start < one_by_one.node.patience
-    assert one_by_one.node.requests[0][0] == path
-
-
-def test_download_waits_as_long_as_a_busy_server_asks(cmip6_only):
-    path, _ = cmip6_only.publish_source("CanESM5")
-    cmip6_only.node.faults[path] = ["busy"]  # Retry-After: 1, where the back-off is 0.01 s
-    acquire.download(acquire.plan(cmip6_only.study("CanESM5")))
-    times = [t for (p, *_), t in zip(cmip6_only.node.requests, cmip6_only.node.times) if p == path]
-    assert times[1] - times[0] >= 1.0
-
-
-def test_download_does_not_wait_for_a_server_that_asks_for_an_hour(one_by_one):
-    path, _ = one_by_one.publish_source("CanESM5", copies=2)
-    one_by_one.node.faults[path] = ["busy"]
-    one_by_one.node.retry_after = "3600"
-    acquire.download(acquire.plan(one_by_one.study("CanESM5")))
-    assert one_by_one.found() == one_by_one.contents
-    assert one_by_one.node.requests[0][0] == path
-
-
-def test_a_failure_is_told_by_its_innermost_cause():
-    with pytest.raises(acquire._Trouble, match=r"^NewConnectionError: .*refused$") as caught:
-        acquire._get("http://127.0.0.1:1/file.nc?a=b")
-    assert "Max retries" not in str(caught.value)
-
-
-def test_retry_after_may_be_a_date():
-    answer = namedtuple("Answer", "headers")({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"})
-    assert acquire._retry_after(answer) == 0  # is past
-    assert acquire._retry_after(answer._replace(headers={})) is None
-
-
-def test_persist_waits_longer_each_time(monkeypatch):
-    pauses = []
-
-    class Stop:
-        def is_set(self):
-            return False
-
-        def wait(self, seconds):
-            pauses.append(seconds)
-
-    def attempt():
-        raise acquire._Trouble("busy")
-
-    monkeypatch.setattr(acquire, "BACKOFF", 2.0)
-    with pytest.raises(acquire._Trouble):
-        acquire._persist(attempt, Stop())
-    assert pauses == [2, 4, 8]  # four attempts
-
-
-def test_download_refuses_a_wrong_checksum_and_fetches_the_others(cmip6_only):
-    path, other = cmip6_only.publish_source("CanESM5")
-    cmip6_only.node.files[path] = _content(99)  # as long as the right one
-    study = cmip6_only.study("CanESM5")
-    with pytest.raises(acquire.Unfinished) as caught:
-        acquire.download(acquire.plan(study))
-    text = str(caught.value)
-    assert f"{cmip6_only.node.address}/{path}: its sha256 is not that of the archive" in text
-    assert list(cmip6_only.found()) == [other.rpartition("/")[2]]
-    assert not leftovers(study.cmip6_directory)  # nothing wrong is kept
-
-
-def test_download_lists_all_failures_at_the_end(cmip6_only):
-    paths = [cmip6_only.publish_source(source_id, copies=2) for source_id in ("CanESM5", "MIROC6")]
-    for historical, _ in paths:
-        cmip6_only.node.faults[historical] = ["gone"]
-        cmip6_only.mirror.faults[historical] = ["page"]
-    with pytest.raises(acquire.Unfinished) as caught:
-        acquire.download(acquire.plan(cmip6_only.study("CanESM5", "MIROC6")))
-    text = str(caught.value)
-    assert text.startswith("2 could not be fetched")
-    for historical, _ in paths:
-        assert f"{cmip6_only.node.address}/{historical}: HTTP 404" in text
-        assert f"{cmip6_only.mirror.address}/{historical}: it offers" in text
-    assert len(cmip6_only.found()) == 2
-
-
-def test_download_bounds_the_transfers_of_a_node(cmip6_only):
-    for source_id in ("CanESM5", "MIROC6", "BCC-CSM2-MR", "FGOALS-g3"):
-        for path in cmip6_only.publish_source(source_id):
-            cmip6_only.node.faults[path] = ["slow"]
-    cmip6_only.node.patience = 0.1  # they overlap, and then fail and are asked again
-    acquire.download(
-        acquire.plan(cmip6_only.study("CanESM5", "MIROC6", "BCC-CSM2-MR", "FGOALS-g3"))
-    )
-    assert cmip6_only.found() == cmip6_only.contents
-    assert cmip6_only.node.most == acquire.FILES_PER_NODE
-
-
-def test_download_reports_bytes_rate_and_time(cmip6_only, monkeypatch):
-    lines = []
-    monkeypatch.setattr(acquire, "report", lines.append)
-    cmip6_only.publish_source("CanESM5")
-    acquire.download(acquire.plan(cmip6_only.study("CanESM5")))
-    assert lines[-1].startswith("2 of 2 files, 600.0 kB of 600.0 kB, ")
-    assert "/s, 0 s left" in lines[-1]
+def test_download_needs_credentials_for_era5land_only(archive, monkeypatch):
+    monkeypatch.setenv("CDSAPI_RC", str(archive.directory / "none"))
+    archive.put_source("CanESM5")
+    text = refusal(archive.study("CanESM5"))
+    assert "no credentials" in text and "how-to-api to ~/.cdsapirc" in text
+    assert len(archive.found()) == 2
 
 
 # Full disks and interruptions
 
 
 def test_download_checks_the_disk_before_it_starts(archive, monkeypatch):
-    archive.publish_source("CanESM5")
+    archive.put_source("CanESM5")
     plan = acquire.plan(archive.study("CanESM5"))
-    needed = 600_000 + sum(request.size for request in plan.requests)
+    needed = sum(series.size for series in plan.series)
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(acquire.shutil, "disk_usage", lambda folder: usage(0, 0, needed - 1))
+    archive.cloud.requests.clear()
     with pytest.raises(acquire.Unfinished, match=rf"{needed} bytes.*{needed - 1} bytes\) are free"):
         acquire.download(plan)
-    assert archive.node.served == {} and archive.store.inputs == {}
-    monkeypatch.setattr(acquire.shutil, "disk_usage", lambda folder: usage(0, 0, needed))
-    acquire.download(plan)
+    assert archive.cloud.requests == [] and archive.cds.inputs == {}
+    assert archive.found() == []
 
 
-def test_download_stops_at_a_full_disk_and_loses_nothing(cmip6_only, monkeypatch):
-    study = cmip6_only.study("CanESM5", "MIROC6")
-    for source_id in study.sources:
-        cmip6_only.publish_source(source_id)
-    room = [500_000]
+@pytest.mark.parametrize("where", ["cloud", "esgf"])
+def test_download_stops_at_a_full_disk_and_loses_nothing(cmip6_only, monkeypatch, where):
+    study = cmip6_only.study("CanESM5")
+    cmip6_only.put_source("CanESM5")
+    cmip6_only.publish_source("CanESM5")
+    to_disk, room = store._to_disk, [1]
 
-    class Disk:
-        """A file on a disk with little room."""
+    def small_disk(path):
+        room[0] -= path.name.startswith(".mrsos")
+        if room[0] < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        to_disk(path)
 
-        def __init__(self, path, mode):
-            self.file = open(path, mode)  # noqa: SIM115
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *error):
-            self.file.close()
-
-        def write(self, data):
-            if room[0] < len(data):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            room[0] -= len(data)
-            self.file.write(data)
-
-    def small_disk(path, mode):
-        return (Disk if mode == "ab" else open)(path, mode)
-
-    monkeypatch.setattr(acquire, "open", small_disk, raising=False)
-    with pytest.raises(acquire.Unfinished) as caught:
-        acquire.download(acquire.plan(study))
-    assert f"the disk of {study.cmip6_directory} is too small" in str(caught.value)
-    files = [*study.cmip6_directory.glob("**/.*.part"), *study.cmip6_directory.glob("**/m*.nc")]
-    kept = sum(path.stat().st_size for path in files)
-    assert kept == 500_000 - room[0]
-    served = sum(cmip6_only.node.served.values())
-
-    room[0] = 10**9
-    acquire.download(acquire.plan(study))
-    assert cmip6_only.found() == cmip6_only.contents
-    assert sum(cmip6_only.node.served.values()) - served == 1_200_000 - kept
+    monkeypatch.setattr(store, "_to_disk", small_disk)
+    plan = acquire.plan(study, archive=where)
+    with pytest.raises(acquire.Unfinished, match=f"the disk of {study.cmip6_directory} is too sm"):
+        acquire.download(plan)
+    assert len(cmip6.find_sources(study.cmip6_directory)) == 1
+    room[0] = 10
+    assert len(fetched(study, archive=where).series) == 1
+    assert len(cmip6.find_sources(study.cmip6_directory)) == 2
 
 
 SLOW_RUN = """
 import sys
-import time
 from smcore import acquire
 
-acquire.INDEX_NODES = (sys.argv[2],)
-acquire.CHUNK = 1000
-acquire._requests = lambda study: []
-chunks = acquire._chunks
-def slow(response):
-    for chunk in chunks(response):
-        print("chunk", flush=True)
-        time.sleep(0.01)
-        yield chunk
-acquire._chunks = slow
+acquire.cloud.SERVICE = sys.argv[2] + "/"
+acquire.cds.pieces = lambda study: []
 sys.exit(acquire.main(["--profile", sys.argv[1], "--no-prepare"]))
 """
 
@@ -945,76 +670,25 @@ sys.exit(acquire.main(["--profile", sys.argv[1], "--no-prepare"]))
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_run_goes_on_with_the_next(cmip6_only, number):
     study = cmip6_only.study("CanESM5")
-    cmip6_only.publish_source("CanESM5")
-    profile = cmip6_only.profile(study)
-    process = subprocess.Popen(
-        [sys.executable, "-c", SLOW_RUN, profile, cmip6_only.index.address],
-        cwd=ROOT,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    lines = 0
-    while lines < 60:
-        lines += process.stdout.readline() == "chunk\n"
+    _, path = cmip6_only.put_source("CanESM5")
+    cmip6_only.cloud.faults[f"{path}/mrsos/2.0.0"] = ["stalled"]
+    cmip6_only.cloud.patience = 30.0
+    command = [sys.executable, "-c", SLOW_RUN, cmip6_only.profile(study), cmip6_only.cloud.address]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, cwd=ROOT, **pipes)
+    deadline = time.monotonic() + 60
+    while f"{path}/mrsos/2.0.0" not in cmip6_only.cloud.requests and time.monotonic() < deadline:
+        time.sleep(0.05)
+    pressed = time.monotonic()
     process.send_signal(number)
     _, errors = process.communicate(timeout=20)
+    assert time.monotonic() - pressed < 10
     if number == signal.SIGINT:
         assert process.returncode == 1
-        assert "Stopped. Run the same command again" in errors and "Traceback" not in errors
-    kept = sum(part.stat().st_size for part in cmip6_only.directory.glob("**/.*.part"))
-    assert 40_000 < kept < 600_000 and cmip6_only.found() == {}
-    cmip6_only.node.served.clear()
-    acquire.download(acquire.plan(study))
-    assert cmip6_only.found() == cmip6_only.contents
-    assert sum(cmip6_only.node.served.values()) == 600_000 - kept
-
-
-def _interrupt(call, *arguments):
-    """Seconds that a call takes to end after Ctrl-C, pressed after 0.3 s."""
-    pressed = []
-
-    def press():
-        pressed.append(time.monotonic())
-        os.kill(os.getpid(), signal.SIGINT)
-
-    timer = threading.Timer(0.3, press)
-    timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        call(*arguments)
-    return time.monotonic() - pressed[0]
-
-
-def test_plan_ends_soon_after_an_interrupt(cmip6_only, monkeypatch):
-    monkeypatch.setattr(acquire, "BACKOFF", 10.0)
-    cmip6_only.index.broken = "down"
-    study = cmip6_only.study(*MODELS.index[:20], experiments=["ssp126", "ssp585"])
-    assert _interrupt(acquire.plan, study) < 2
-    assert len(cmip6_only.index.queries) == acquire.FILES  # one for each thread
-
-
-def test_download_ends_soon_after_an_interrupt_when_the_store_is_busy(archive, monkeypatch):
-    monkeypatch.setattr(acquire, "BACKOFF", 10.0)
-    asked = []
-    archive.store.refuse = lambda inputs: asked.append(inputs) or (503, "busy", "try later")
-    study = archive.study("CanESM5")
-    plan = acquire.Plan(study, requests=acquire._requests(study))
-    lines = []
-    monkeypatch.setattr(acquire, "report", lines.append)
-    assert _interrupt(acquire.download, plan) < 2
-    assert lines[-1] == "stopping; a server that does not answer holds this up for 1.5 s"
-    assert len(asked) == acquire.REQUESTS
-
-
-def test_download_begins_no_transfer_after_an_interrupt(cmip6_only, monkeypatch):
-    monkeypatch.setattr(acquire, "FILES_PER_NODE", 1)
-    study = cmip6_only.study("CanESM5", "MIROC6")
-    for source_id in study.sources:
-        for path in cmip6_only.publish_source(source_id):
-            cmip6_only.node.faults[path] = ["slow"] * 4
-    plan = acquire.plan(study)
-    assert _interrupt(acquire.download, plan) < 2
-    assert len(cmip6_only.node.requests) == 1  # the others waited for a place
+        assert "stopped. Run the same command again" in errors and "Traceback" not in errors
+    assert len(cmip6_only.found()) == 1  # the first is whole, the second absent
+    assert [one.part for one in fetched(study).series] == ["ssp585"]
+    assert len(cmip6_only.found()) == 2
 
 
 # The command
@@ -1022,62 +696,52 @@ def test_download_begins_no_transfer_after_an_interrupt(cmip6_only, monkeypatch)
 
 def test_main_shows_what_would_be_fetched(archive, capsys):
     study = archive.study("CanESM5")
-    archive.publish_source("CanESM5", copies=2)
+    archive.put_source("CanESM5")
     assert acquire.main(["--profile", archive.profile(study), "--dry-run"]) == 0
     shown = capsys.readouterr().out
-    row = next(line for line in shown.splitlines() if "ssp585" in line)
-    assert row.split()[:7] == ["CanESM5", "ssp585", "1", "300.0", "kB", "CC", "BY"]
-    assert f"127.0.0.1:{archive.mirror.server_port}" in row
-    assert "CMIP6: 2 files, 600.0 kB. ERA5-Land: 3 files still to come" in shown
-    assert archive.node.served == {} and archive.store.inputs == {}
-    assert not study.cmip6_directory.exists()
+    assert "CanESM5" in shown and f"era5land_swvl1_2001-2002_{AREA}" in shown
+    assert "5 to come, less than " in shown
+    assert archive.cds.inputs == {} and not study.cmip6_directory.exists()
 
 
 def test_main_fails_where_a_dry_run_finds_something_missing(archive, capsys):
-    archive.publish("CanESM5", "historical", HISTORICAL[1])
+    archive.put(globe("CanESM5", "historical", pd.date_range(*HISTORICAL, freq="MS")))
     profile = archive.profile(archive.study("CanESM5"))
     assert acquire.main(["--profile", profile, "--dry-run"]) == 1
-    assert "CanESM5 ssp585: not at ESGF" in capsys.readouterr().err
-    assert archive.node.served == {} and archive.store.inputs == {}
+    errors = capsys.readouterr().err
+    assert "CanESM5 ssp585: not in the cloud store" in errors and "in reserve for" in errors
+    assert acquire.main(["--profile", profile, "--dry-run", "--from", "esgf"]) == 1
+    assert "CanESM5 historical: not at ESGF" in capsys.readouterr().err
 
 
 def test_main_fetches_and_prepares(archive, monkeypatch):
     prepared = []
     monkeypatch.setattr(acquire, "prepare", prepared.append)
-    study = archive.study("CanESM5")
-    archive.publish_source("CanESM5")
-    profile = archive.profile(study)
+    archive.put_source("CanESM5")
+    profile = archive.profile(archive.study("CanESM5"))
     assert acquire.main(["--profile", profile, "--no-prepare"]) == 0
-    assert archive.found() == archive.contents and prepared == []
+    assert len(archive.found()) == 5 and prepared == []
     assert acquire.main(["--profile", profile]) == 0
     assert prepared[0].sources == ("CanESM5",)
 
 
-def test_main_fetches_what_there_is_and_names_what_is_missing(archive, monkeypatch, capsys):
+def test_main_names_failures_and_what_is_missing_together(archive, monkeypatch, capsys):
     monkeypatch.setattr(acquire, "prepare", None)  # is not called
-    archive.publish("CanESM5", "historical", HISTORICAL[1])
-    assert acquire.main(["--profile", archive.profile(archive.study("CanESM5"))]) == 1
-    assert archive.found() == archive.contents
-    errors = capsys.readouterr().err
-    assert "CanESM5 ssp585: not at ESGF" in errors
-    assert "in reserve for CanESM5" in errors and "Traceback" not in errors
-
-
-def test_main_names_failures_and_what_is_missing_together(archive, capsys):
-    path = archive.publish("CanESM5", "historical", HISTORICAL[1])
-    archive.node.faults[path] = ["gone"]
+    path = archive.put(globe("CanESM5", "historical", pd.date_range(*HISTORICAL, freq="MS")))
+    archive.cloud.faults[f"{path}/mrsos/2.0.0"] = ["gone"]
     assert acquire.main(["--profile", archive.profile(archive.study("CanESM5"))]) == 1
     errors = capsys.readouterr().err
-    assert "HTTP 404" in errors and "CanESM5 ssp585: not at ESGF" in errors
+    assert "CanESM5 historical: the store has no value in" in errors
+    assert "CanESM5 ssp585: not in the cloud store" in errors and "Traceback" not in errors
+
+
+def test_main_shows_errors_without_traceback(archive, capsys):
+    profile = archive.profile(archive.study("CanESM5"))
+    assert acquire.main(["--profile", profile]) == 1
+    assert capsys.readouterr().err.startswith("error: the catalogue http://127.0.0.1")
 
 
 def test_the_command_has_nothing_to_fetch_for_a_demo_world():
     command = [sys.executable, "-m", "smcore.acquire", "--profile", "tiny"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 2 and "demo world" in run.stdout
-
-
-def test_main_shows_errors_without_traceback(archive, capsys):
-    archive.index.broken = "down"
-    assert acquire.main(["--profile", archive.profile(archive.study("CanESM5"))]) == 1
-    assert capsys.readouterr().err.startswith("error: no search node of ESGF answers")

@@ -1,9 +1,21 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
 
-from smcore.changes import amounts, change_rate, portrait, regional_means, two_averages
+from smcore import demo, prepared, product
+from smcore.changes import (
+    amounts,
+    change_rate,
+    every_product,
+    portrait,
+    product_and_sources,
+    regional_means,
+    running_change,
+    two_averages,
+)
 
 EAST = {"south": 0, "north": 90, "west": 95, "east": 180}
 
@@ -133,7 +145,7 @@ def test_change_rate_works_on_a_360_day_calendar(theta):
         ({"region": EAST | {"west": 120}}, "`region` must contain cells.*lon 80 to 110"),
         (
             {"region": {"south": 10, "north": 30}},
-            "`region` must have the keys south, north, west and east",
+            "`region` must have the keys south, north, west, east",
         ),
         ({"region": {"south": 50, "north": 70, "west": 105, "east": 120}}, "`region`.*only NaN"),
     ],
@@ -288,3 +300,91 @@ def test_portrait_puts_further_dimensions_first(theta):
     means = regional_means(both, regions={"all": None})
     result = portrait(means, periods=[("2021", "2040")], baseline=("1995", "2014"))
     assert result.dims == ("experiment_id", "region", "part", "period")
+
+
+def test_running_change_parts_the_historical_run_from_the_scenarios_that_continue_it():
+    time = pd.date_range("1995-01", "2029-12", freq="MS")
+    year = xr.DataArray(time.year, {"time": time})
+    # in % of the baseline's mean, which is that of 2004.5: straight on, or twice as steep from 2010
+    straight = year - 2004.5
+    steeper = straight + (year - 2009).clip(0)
+    both = xr.concat([straight, steeper], pd.Index(["ssp126", "ssp585"], name="experiment_id"))
+    series = 0.2 * (1 + both / 100)
+    periods = SimpleNamespace(baseline=("2000", "2009"), future=("2010", "2029"))
+    found = running_change(series, periods)
+    assert found.attrs == {"units": "%", "long_name": "change from 2000-2009"}
+    past, low, high = (one.dropna("year") for one in found)
+    assert found["experiment_id"].values.tolist() == ["historical", "ssp126", "ssp585"]
+    assert (past.year[0], past.year[-1], low.year[0], low.year[-1]) == (2000, 2004, 2004, 2024)
+    np.testing.assert_allclose(past, past.year - 2004.5)
+    np.testing.assert_allclose(low, low.year - 2004.5)
+    # the mean about 2005 is the first that holds a year of the future: 1 % more in one of eleven
+    np.testing.assert_allclose(
+        high.sel(year=[2004, 2005, 2006]), [-0.5, 0.5 + 1 / 11, 1.5 + 3 / 11]
+    )
+
+
+COARSE = {"lat": [31.0, 33], "lon": [71.0, 73, 75]}
+FINE = {"lat": np.arange(30.5, 34), "lon": np.arange(70.5, 76)}
+MASKS = {"two columns": xr.DataArray(np.isin(FINE["lon"], [72.5, 73.5]), {"lon": FINE["lon"]})}
+MASKS["two columns"] = MASKS["two columns"].expand_dims(lat=FINE["lat"])
+
+
+def twice(value, run, cells):
+    """Months of one value in 2000 to 2009, of twice that in 2010 to 2029."""
+    first, last = ("2000", "2010") if run == "historical" else ("2010", "2030")
+    time = pd.date_range(first, last, freq="MS", inclusive="left")
+    field = xr.DataArray(value * (1 + (time.year > 2009)), {"time": time}, ["time"])
+    return field * xr.DataArray(1.0, cells, ("lat", "lon"))
+
+
+@pytest.fixture
+def study(monkeypatch):
+    """A product of 0.3, two sources whose interpolated mean over the columns is 0.12 and 0.24."""
+
+    def predictors(_, run):
+        field = twice(0.1, run, COARSE)
+        field = field * (1 + 0.1 * (field.lon - 71))  # 0.1 at 71 E, 0.14 at 75 E
+        return xr.concat([field, 2 * field], xr.Variable("source_id", ["A", "B"]))
+
+    def reference(_):
+        field = twice(0.2, "historical", FINE)
+        return field + 0.01 * field.time.dt.month
+
+    monkeypatch.setattr(prepared, "open_predictors", predictors)
+    monkeypatch.setattr(prepared, "open_reference", reference)
+    monkeypatch.setattr(product, "open_product", lambda run: twice(0.3, run, FINE))
+    monkeypatch.setattr(demo, "truth", lambda _, run: {"theta": twice(0.4, run, FINE)})
+    study = SimpleNamespace(experiments=["ssp126", "ssp585"], product=str, synthetic=True)
+    study.periods = SimpleNamespace(train=("2000", "2009"))
+    study.presets = {"sound": study}
+    return study
+
+
+def test_product_and_sources_are_regional_means_of_the_same_cells(study):
+    found = product_and_sources(study, regions=MASKS)
+    assert found.dims == ("source_id", "experiment_id", "region", "time")
+    assert found["source_id"].values.tolist() == ["product", "A", "B"]
+    assert found["experiment_id"].values.tolist() == ["ssp126", "ssp585"]
+    for year, factor in (("2009", 1), ("2010", 2)):
+        for name, value in {"product": 0.3, "A": 0.12, "B": 0.24}.items():
+            here = found.sel(source_id=name, time=year)
+            assert here.size == 24
+            np.testing.assert_allclose(here, factor * value, rtol=1e-6)
+
+
+def test_every_product_has_networks_truth_delta_change_and_ensemble_mean(study):
+    series = product_and_sources(study, regions=MASKS)
+    found = every_product(study, series, regions=MASKS)
+    assert found.dims == ("dataset", "region", "time")
+    here = found.sel(region="two columns")
+    for name, value in {"ynet_sound": 0.3, "truth": 0.4, "ensemble_mean": 0.18}.items():
+        np.testing.assert_allclose(here.sel(dataset=name, time="2009"), value, rtol=1e-6)
+        np.testing.assert_allclose(here.sel(dataset=name, time="2010"), 2 * value, rtol=1e-6)
+    # 0.21 in a January of the reference; of the 26 Januaries within 15 years of 2010 in the record
+    # 16 are of the scenario, 0.18 above those before, and so are all of those of 2029
+    delta = here.sel(dataset="delta_change_31", time=["2010-01-01", "2029-01-01"])
+    np.testing.assert_allclose(delta, [0.21 + 0.18 * 16 / 26, 0.39], rtol=1e-6)
+    study.synthetic = False
+    names = every_product(study, series, regions=MASKS)["dataset"].values.tolist()
+    assert names == ["ynet_sound", "delta_change_31", "ensemble_mean"]

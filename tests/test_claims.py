@@ -160,7 +160,7 @@ def test_nearest_to_truth_ranks_by_distance_and_marks_level_networks():
     # mean square of the truth 4; of the differences 0.5, 2 and 0.005
     np.testing.assert_allclose(found["distance"], [0.05, 0.5, 1.0])
     np.testing.assert_allclose(found["skill"], [1 - 0.005 / 4, 1 - 0.5 / 4, 1 - 2 / 4])
-    assert found["level"].tolist() == [False, True, False]
+    assert found["level"].tolist() == ["–", "yes", "no"]
     assert nearest_to_truth(rates.drop_sel(dataset="truth")).empty
 
 
@@ -173,5 +173,5 @@ def test_nearest_to_truth_without_a_network_marks_nobody():
     found = nearest_to_truth(rates)
     assert found.index.tolist() == ["ridge", "climatology"]
     np.testing.assert_allclose(found["distance"], [0.05, 0.5])
-    assert found["level"].tolist() == [False, False]
+    assert found["level"].tolist() == ["–", "–"]
     assert nearest_to_truth(rates.sel(dataset=["truth"])).empty

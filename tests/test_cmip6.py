@@ -396,6 +396,19 @@ def test_open_mrsos_refuses_a_file_of_another_experiment_under_this_name(write):
             opened(path, accepted=accepted)
 
 
+@pytest.mark.parametrize(
+    ("units", "days"), [("months", 30), ("minutes", 1 / 1440), ("s", 1 / 86400), ("hr", 1 / 24)]
+)
+def test_open_mrsos_reads_the_units_of_the_time_axis(write, units, days):
+    path = write(calendar="360_day")
+    with netCDF4.Dataset(path, "a") as file:
+        file["time"].units = f"{units} since 1850-01-01"
+        file["time_bnds"][:] = file["time_bnds"][:] / days
+        file["time"][:] = file["time"][:] / days
+    theta = opened(path)
+    assert list(theta.indexes["time"]) == list(pd.date_range("2000-01", "2000-12", freq="MS"))
+
+
 @pytest.mark.parametrize("kind", ["zero", "equal", "first zero", "shifted"])
 def test_open_mrsos_does_not_trust_impossible_bounds(write, kind):
     path = write(stamp="start")
@@ -458,7 +471,7 @@ def test_open_mrsos_names_files_with_odd_contents(write, damage):
 def test_open_mrsos_names_the_version_that_holds_the_missing_months(write):
     write("200001", version="v20190101")
     path = write("200101", version="v20200101")
-    with pytest.raises(ValueError, match="12 of 24 months.*other versions, v20190101"):
+    with pytest.raises(ValueError, match="12 of 24 months.*other versions: v20190101"):
         opened(path, period=("2000", "2001"))
 
 

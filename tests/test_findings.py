@@ -142,7 +142,7 @@ def test_more_than_half_is_more_than_half_in_every_finding():
     one_of_two = [[[0.2, 0.05], [0.2, 0.2]]] * 2
     half = validation(southern, yearly(STATIC, ynet_x=one_of_two, ensemble_mean=one_of_two))
     assert (half["mae-ensemble"]["found"], half["mae-ensemble"]["agrees"]) == ("50.0 %", False)
-    assert half["mae-ensemble"]["note"] == "agrees above 50 %"
+    assert half["mae-ensemble"]["note"] == "counts as agreement: above 50 %"
     wet = [[0, 0, 0.06, 0.02], [0.05, 0.02, 0.06, 0.02], [0, 0, -0.4, -0.2], [0, 0, -0.1, -0.1]]
     found = trends_of(annual_slopes(wet, STRONG))
     for name in ("north-wetting", "xinjiang-ssp126"):
@@ -691,7 +691,7 @@ def test_validation_findings_on_maps_agree(monkeypatch):
     # draws of the first year alone that cell is below 0.04: (4 0.8090 + 0.6947) / 4.6254
     assert found["mae-area"]["found"] == "67.5 %"
     assert found["mae-area"]["interval"] == "years 67.5 to 85.0 %"
-    assert found["mae-area"]["note"] == "agrees between 65.14 and 75.14 %"
+    assert found["mae-area"]["note"] == "counts as agreement: between 65.14 and 75.14 %"
     assert found["mae-plateau"]["found"] == "0.0 %"
     # 46 N, 117 E; and the middle of 0.03 and 0.052 at 36 N, 112 and 117 E
     assert found["mae-inner-mongolia"]["found"] == (

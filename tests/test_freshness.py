@@ -186,12 +186,52 @@ def test_baselines_are_made_anew_of_other_inputs(finished):
 def test_findings_of_other_inputs_are_not_read(finished, tmp_path):
     """A result remembers what its process has read."""
     open_product(finished.product("ssp585"))
-    write_json({"claims": {}}, tmp_path / "05_future_trends.json")
-    assert read_findings(["05_future_trends"], tmp_path) == {}
+    study = finished.model_copy(update={"results": tmp_path})
+    chapter = ["05_future_trends"]
+    write_json({"claims": {}}, study.results / "05_future_trends.json")
+    assert read_findings(chapter, study) == {}
     path = finished.product("ssp585")
     write_text("other", path, store.recorded(path)["recipe"] | {"inputs": {}})
     with pytest.raises(ValueError, match=r"ssp585.*has changed.*05_future_trends"):
-        read_findings(["05_future_trends"], tmp_path)
+        read_findings(chapter, study)
+
+
+def test_findings_of_other_settings_are_not_read(finished):
+    """A result remembers the study whose files its process has read."""
+    open_reference(finished)
+    chapter = ["05_future_trends"]
+    write_json({"claims": {}}, finished.results / "05_future_trends.json")
+    assert read_findings(chapter, finished) == {}
+    other = finished.model_copy(update={"sites": {}})
+    with pytest.raises(ValueError, match=r"sites was .*05_future_trends"):
+        read_findings(chapter, other)
+
+
+def test_an_input_that_was_replaced_or_shipped_anew_is_seen(study, monkeypatch, tmp_path):
+    """Whatever its record says, or if that is gone."""
+    monkeypatch.setattr(store, "SHIPPED", tmp_path / "shipped")
+    shipped, kept, native = (
+        tmp_path / one for one in ("shipped/table.csv", "kept.csv", "native.nc")
+    )
+    shipped.parent.mkdir()
+    shipped.write_text("1")
+    native.write_text("1")
+    write_text("1", kept)
+    made, result = recipe("soil", inputs=[shipped, kept, native]), tmp_path / "result.csv"
+    write_text("1", result, made)
+    native.unlink()
+    assert checked(result, "05")  # the first chapter checks it
+    record = (tmp_path / ".kept.csv.made").read_bytes()
+    for path in (shipped, kept):
+        path.write_text("22")
+        with pytest.raises(ValueError, match=f"{path.name} has changed.*run chapter 05"):
+            checked(result, "05")
+        path.write_text("1")
+    (tmp_path / ".kept.csv.made").unlink()
+    with pytest.raises(ValueError, match="kept.csv has lost its record"):
+        checked(result, "05")
+    (tmp_path / ".kept.csv.made").write_bytes(record)
+    assert checked(result, "05")
 
 
 # Damage is seen

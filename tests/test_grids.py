@@ -158,7 +158,7 @@ def test_uncovered_says_what_is_left_out(lat, lon, words):
 def test_box_mask_takes_a_box_by_its_edges_and_refuses_one_that_lacks_an_edge():
     grid, box = coarse_grid(), {"south": 35, "north": 54, "west": 100, "east": 137}
     xr.testing.assert_identical(box_mask(grid, box), box_mask(grid, Region(**box)))
-    with pytest.raises(ValueError, match="must have the keys south, north, west and east"):
+    with pytest.raises(ValueError, match="must have the keys south, north, west, east"):
         box_mask(grid, {"south": 35, "north": 54})
 
 

@@ -12,12 +12,12 @@ ROOT = Path(__file__).resolve().parents[1]
 # Each imports only from those above it.
 ROOMS = [
     *("profile", "config", "store", "progress", "soil", "seasons", "grids", "regrid", "native"),
-    *("cmip6", "era5land", "world", "relief", "defects", "demo", "prepare", "acquire"),
-    *("prepared", "baselines", "metrics"),
-    *("tensors", "ynet", "machine", "training", "product", "fusion", "validation", "ssmi"),
-    *("trends", "agreement", "changes", "claims", "findings", "ledger", "drawing", "plots"),
+    *("cmip6", "era5land", "world", "relief", "defects", "demo", "prepare", "cloud", "cds"),
+    *("acquire", "prepared", "baselines", "metrics", "tensors", "ynet", "machine", "training"),
+    *("product", "fusion", "validation", "ssmi", "trends", "agreement", "changes", "claims"),
+    *("findings", "ledger", "drawing", "plots"),
 ]
-TO_SHRINK = {"acquire"}  # its world is about to be replaced
+TO_SHRINK = set()  # rooms that may be larger than the bound, for a while
 TORCH = {"tensors", "ynet", "machine", "training", "fusion"}
 SOURCES = {path.stem: path.read_text("utf-8") for path in (ROOT / "smcore").glob("*.py")}
 CHAPTERS = {path.stem: path for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.md"))}
@@ -59,7 +59,8 @@ def test_torch_stays_inside():
 def test_rooms_are_small_enough_to_be_read():
     lines = {name: len(source.splitlines()) for name, source in SOURCES.items()}
     assert {name for name, count in lines.items() if count > 450} <= TO_SHRINK
-    assert sum(lines.values()) <= 9700
+    # 7,700 before the relief and the physics of the demo world came in
+    assert sum(lines.values()) <= 8100
 
 
 # Chapters

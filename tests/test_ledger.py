@@ -1,6 +1,7 @@
 import ast
 import json
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -121,15 +122,17 @@ def test_findings_of_a_later_folder_go_before_those_of_an_earlier_one(tmp_path):
         path = tmp_path / folder / f"{chapter}.json"
         write_json({"claims": claims}, path)
     chapters = ("05_trends", "07_change")
-    folders = [tmp_path / "profile", str(tmp_path / "mine")]
-    found = read_findings(chapters, *folders)
+    study = SimpleNamespace(
+        results=tmp_path / "profile", settings=lambda *keys: dict.fromkeys(keys)
+    )
+    found = read_findings(chapters, study, str(tmp_path / "mine"))
     assert {name: (one["found"], one["chapter"]) for name, one in found.items()} == {
         "wetter": ("-0.01", "05_trends"),
         "may": ("2 %", "07_change"),
     }
     assert verdicts(CLAIMS, found).loc["may", "chapter"] == "07_change"
     with pytest.raises(FileNotFoundError, match="run `notebooks/run.py 06_seasons`"):
-        read_findings(("06_seasons",), *folders)
+        read_findings(("06_seasons",), study)
 
 
 def test_by_section_shows_each_claim_once():

@@ -12,7 +12,6 @@ from smcore.metrics import (
     bias,
     bootstrap_scores,
     bootstrap_years,
-    common_mask,
     confidence_interval,
     correlation,
     deseasonalised,
@@ -21,6 +20,7 @@ from smcore.metrics import (
     monthly_mse,
     mse_decomposition,
     paired_test,
+    pooled_scores,
     rmsd,
     skill_score,
     spatial_correlation,
@@ -492,14 +492,15 @@ def test_spatial_correlations_of_a_constant_field_or_a_single_cell_are_nan(truth
     assert (counts.cells, counts.months) == (1, 36)
 
 
-def test_common_mask_is_where_every_dataset_has_a_value(guess, truth):
+def test_pooled_scores_are_of_the_cells_where_every_dataset_has_a_value(guess, truth):
     both = together({"a": guess, "b": monthly(8)})
-    mask = common_mask(both, truth)
-    assert mask.dims == DIMS
-    np.testing.assert_array_equal(mask, np.isfinite(guess.values) & np.isfinite(truth.values))
+    found = pooled_scores(both, truth)
+    mask = np.isfinite(guess.values) & np.isfinite(truth.values)
+    assert (found.pairs, found.cells, found.months) == (mask.sum(), 11, 36)
+    np.testing.assert_allclose(found.mae, mae(both.where(mask), truth, dim=DIMS))
     assert mae(both.where(mask), truth, dim=DIMS).pairs.values.tolist() == [int(mask.sum())] * 2
     with pytest.raises(ValueError, match="`estimate`.*time"):
-        common_mask(truth.isel(time=0), truth)
+        pooled_scores(truth.isel(time=0), truth)
 
 
 SCORES = {"bias": bias, "mae": mae, "rmsd": rmsd, "ubrmsd": ubrmsd, "correlation": correlation}

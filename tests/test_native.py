@@ -81,22 +81,24 @@ def test_on_axes_refuses_layers_and_impossible_latitudes():
 def test_join_takes_each_month_from_the_part_that_begins_first():
     late = part("late", ["2000-03-01", "2000-02-01"], [3, 20])
     early = part("early", ["2000-01-01", "2000-02-01"], [1, 2])
-    series, repeats = native.join([late, early], tolerance=0.1, limits=(-1, 100))
+    problems = []
+    series = native.join([late, early], problems, tolerance=0.1, limits=(-1, 100))
     assert list(series.indexes["time"].month) == [1, 2, 3]
     assert series[:, 0, 0].values.tolist() == [1, 2, 3]
-    ((kind, files, words),) = repeats
-    assert (kind, files) == ("conflicting_months", "early, late")
-    assert "2000-02" in words and "2000-03" not in words
+    ((kind, text),) = problems
+    assert kind == "conflicting_months" and text.startswith("early, late: disagree on 2000-02, by")
+    assert "2000-03" not in text
 
 
 def test_join_takes_what_is_missing_or_a_fill_value_for_nothing():
     one = part("one", ["2000-01-01"], [0.0])
     for value in (np.nan, 1e20, -9999):
         other = part("two", ["2000-01-01"], [value])
-        _, repeats = native.join([one, other], tolerance=0.1, limits=(-1, 100))
-        assert repeats == [("repeated_months", "one, two", "2000-01 repeated, and equal")]
-    _, repeats = native.join([one], tolerance=0.1, limits=(-1, 100))
-    assert repeats == []
+        problems = []
+        native.join([one, other], problems, tolerance=0.1, limits=(-1, 100))
+        assert problems == [["repeated_months", "one, two: 2000-01 repeated, and equal"]]
+    native.join([one], problems, tolerance=0.1, limits=(-1, 100))
+    assert len(problems) == 1
 
 
 def test_on_one_grid_names_the_part_that_lies_elsewhere():

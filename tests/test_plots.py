@@ -160,6 +160,7 @@ def test_maps_name_points_and_boxes():
     point, box = ax.lines
     np.testing.assert_array_equal(point.get_xydata(), [[84.5, 44.0]])
     assert (box.get_xdata().min(), box.get_ydata().max()) == (100, 50)
+    assert (point.get_marker(), box.get_marker()) == (".", "None")  # corners are no sites
 
 
 def test_maps_separate_the_signs_by_a_line_that_needs_no_colour():
@@ -375,8 +376,8 @@ def series():
     return xr.DataArray(values, coords, tuple(coords), attrs={"units": "m3 m-3"})
 
 
-def test_site_series_tell_reference_product_and_the_rest(series):
-    fig = draw(plots.site_series(series.transpose("time", "site", "dataset")))
+def test_time_series_tell_reference_product_and_the_rest(series):
+    fig = draw(plots.time_series(series.transpose("time", "site", "dataset"), panel="site"))
     assert [ax.get_title(loc="left") for ax in fig.axes] == ["(a) arid", "(b) humid"]
     assert fig.get_supylabel() == "volumetric water content (m³ m⁻³)"
     legend = [text.get_text() for text in fig.legends[0].get_texts()]
@@ -388,47 +389,48 @@ def test_site_series_tell_reference_product_and_the_rest(series):
     )
 
 
-def test_seasonal_cycle_runs_from_january_to_december(series):
+def test_time_series_of_months_run_from_january_to_december(series):
     cycles = series.groupby("time.month").mean().rename(site="region")
-    fig = draw(plots.seasonal_cycle(cycles.isel(month=slice(None, None, -1))))
+    fig = draw(plots.time_series(cycles.isel(month=slice(None, None, -1)), x="month"))
     assert "".join(text.get_text() for text in fig.axes[0].get_xticklabels()) == "JFMAMJJASOND"
     np.testing.assert_array_equal(fig.axes[0].lines[0].get_xdata(), np.arange(1, 13))
     assert fig.get_supylabel() == "volumetric water content (m³ m⁻³)"
 
 
-def test_fan_has_the_colours_of_the_ipcc():
+def test_time_series_have_the_colours_of_the_ipcc():
     coords = {
         "experiment_id": ["historical", *SCENARIOS],
         "region": ["north"],
         "year": [2014, 2015],
     }
     series = xr.DataArray(np.ones((5, 1, 2)), coords, tuple(coords))
-    fig = draw(plots.fan(series))
+    fig = draw(plots.time_series(series, x="year", line="experiment_id"))
     colours = [to_hex(line.get_color()) for line in fig.axes[0].lines]
     assert colours == ["#000000", "#173c66", "#f79420", "#e71d25", "#951b1e"]
     names = [text.get_text() for text in fig.legends[0].get_texts()]
     assert names == ["historical", "SSP1-2.6", "SSP2-4.5", "SSP3-7.0", "SSP5-8.5"]
 
 
-def test_fan_shades_a_band_behind_the_lines():
+def test_time_series_shade_the_range_of_sources_behind_the_lines():
     coords = {"experiment_id": SCENARIOS, "region": ["north"], "year": [2015, 2016]}
     series = xr.DataArray(np.ones((4, 1, 2)), coords, tuple(coords))
     ends = series.sel(experiment_id=["ssp126", "ssp585"])
-    band = xr.concat([ends - 0.5, ends + 1], pd.Index(["low", "high"], name="bound"))
-    fig = draw(plots.fan(series, band=band.assign_attrs(long_name="sources")))
+    sources = xr.concat([ends + 1, ends, ends - 0.5], pd.Index(["A", "B", "C"], name="source_id"))
+    years = {"x": "year", "line": "experiment_id"}
+    fig = draw(plots.time_series(series, sources=sources, **years))
     shades = fig.axes[0].collections
     assert [to_hex(shade.get_facecolor()[0]) for shade in shades] == ["#173c66", "#951b1e"]
     corners = shades[0].get_paths()[0].vertices
     assert (corners[:, 1].min(), corners[:, 1].max()) == (0.5, 2)
     names = [text.get_text() for text in fig.legends[0].get_texts()]
     assert {"SSP1-2.6, sources", "SSP5-8.5, sources"} < set(names)
-    with pytest.raises(ValueError, match="`band` must have the dimensions"):
-        plots.fan(series, band=ends)
+    with pytest.raises(ValueError, match="`sources` must have the dimensions"):
+        plots.time_series(series, sources=ends, **years)
 
 
-def test_fan_refuses_other_dimensions():
+def test_time_series_refuse_other_dimensions():
     with pytest.raises(ValueError, match="`series` must have the dimensions"):
-        plots.fan(xr.DataArray([1.0], dims="year"))
+        plots.time_series(xr.DataArray([1.0], dims="year"), x="year")
 
 
 def test_index_bound_draws_every_series_below_the_bound():
@@ -509,9 +511,8 @@ def test_portrait_marks_cells_in_their_corner():
     marks.loc["north", "MAM", "2021-2040", "ssp245"] = True
     marks.loc["north", "annual", "2021-2040", "ssp126"] = True  # nothing to mark there
     fig = draw(plots.portrait(change, marks=marks.assign_attrs(long_name="few agree")))
-    (patch,) = fig.axes[0].patches
-    corner = patch.get_xy()
-    assert corner[:, 0].max() == 2 and corner[:, 1].min() == 1  # right and top edge of that cell
+    (corner,) = fig.axes[0].lines
+    np.testing.assert_array_equal(corner.get_xydata(), [[2, 1]])  # right and top edge of that cell
     assert fig.legends[0].get_texts()[0].get_text() == "few agree"
     with pytest.raises(ValueError, match="part"):
         plots.portrait(change, marks=marks.isel(part=[0]))

@@ -151,10 +151,10 @@ def test_parameters_arrive_and_the_one_parameters_cell_shows_them(run, project, 
 
 def test_a_page_of_the_book_keeps_the_results_of_the_study(run, project, monkeypatch):
     root = project()
-    study = SimpleNamespace(chapters=root / "tiny" / "chapters", results=root / "tiny" / "results")
+    study = SimpleNamespace(directory=root / "tiny", results=root / "tiny" / "results")
     monkeypatch.setattr(run, "Study", SimpleNamespace(load=lambda profile: study))
     assert run.main(["05_future_trends", "--profile", "tiny"], root=root) == 0
-    code = _cells(study.chapters / "05_future_trends.ipynb")[1]
+    code = _cells(root / "tiny" / "chapters" / "05_future_trends.ipynb")[1]
     assert code.outputs[0].text == "tiny None ['1995', '2014'] None\n"
 
 

@@ -59,8 +59,9 @@ for path in leaves.get(chapter, [study.results / f"{chapter}.json"]):
     path.write_text(" ".join(sys.argv))
 page = """{"cells": [{"cell_type": "markdown", "id": "a", "metadata": {}, "source": ["# Page"]}],
     "metadata": {}, "nbformat": 4, "nbformat_minor": 5}"""
-study.chapters.mkdir(exist_ok=True)
-(study.chapters / f"{chapter}.ipynb").write_text(page)
+chapters = study.directory / "chapters"
+chapters.mkdir(exist_ok=True)
+(chapters / f"{chapter}.ipynb").write_text(page)
 print("ran", *sys.argv[1:], file=sys.stderr)
 '''
 

@@ -142,13 +142,6 @@ def test_write_dataset_does_not_depend_on_the_file_that_the_data_came_from(tmp_p
         np.testing.assert_array_equal(file["time_bnds"][:, 0], file["time"][:])
 
 
-def test_write_dataset_takes_further_encoding(tmp_path, dataset):
-    write_dataset(dataset, tmp_path / "theta.nc", theta={"complevel": 4})
-    with netCDF4.Dataset(tmp_path / "theta.nc") as file:
-        assert file["theta"].filters()["complevel"] == 4
-        assert file["theta"].chunking() == [12, 3, 4]
-
-
 def test_write_dataset_leaves_the_old_file_after_an_error(tmp_path, dataset):
     path = tmp_path / "theta.nc"
     path.write_text("old")
