@@ -202,9 +202,8 @@ def _plan_cloud(found, wanted):
                 _add_store(found, (source_id, name), row)
             except cloud.BROKEN as error:
                 found.notes.append(f"{source_id} {name} is left out: {_reason(error)}")
-    found.series.sort(
-        key=lambda one: one.part not in FIXED
-    )  # they are not missed once all is there
+    # The slow queue first; fixed fields before the series, which leave no reason to ask for them.
+    found.series.sort(key=lambda one: (one.source != "ERA5-Land", one.part not in FIXED))
 
 
 def _add_store(found, key, row):

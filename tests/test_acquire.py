@@ -282,7 +282,7 @@ def test_plan_takes_the_newest_version_or_the_one_that_the_profile_names(cmip6_o
     assert reason.startswith("not in the cloud store as r1i1p1f1, gn, v1; `--from esgf`")
 
 
-def test_download_brings_the_fixed_fields_where_there_are_some(cmip6_only):
+def test_download_brings_the_fixed_fields_where_there_are_some(cmip6_only, monkeypatch):
     historical = pd.date_range(*HISTORICAL, freq="MS")
     cmip6_only.put_source("CanESM5")
     for experiment_id in ("historical", "ssp585"):
@@ -290,6 +290,10 @@ def test_download_brings_the_fixed_fields_where_there_are_some(cmip6_only):
         fixed = fixed.drop_vars("time_bnds").rename(mrsos="sftlf")
         cmip6_only.put(fixed, "sftlf", table_id="fx")
     study = cmip6_only.study("CanESM5")
+    with monkeypatch.context() as patch:
+        patch.setattr(cds, "pieces", lambda study: [("land", 1, None)])
+        parts = [one.part for one in acquire.plan(study).series]
+    assert parts == ["land", "sftlf", "historical", "ssp585"]  # requests wait in a queue meanwhile
     fetched(study)
     (path,) = study.cmip6_directory.glob("**/sftlf*.nc")
     assert path.name == "sftlf_fx_CanESM5_historical_r1i1p1f1_gn.nc"
